@@ -1,0 +1,194 @@
+"""Runs inside a build, natively: installs the locked environment for the target and deals its files into layers.
+
+The context holds requirements.txt (one file hash a package), installer.txt (uv itself, hashed) and layers.json
+(`layers`: layer name to distribution names; `collisions`: paths below site-packages that several packages carry with
+different content and that the image does without). The result is /layers/<layer>/opt/venv/..., every file in exactly
+one of them, and /layers/skeleton with the virtual environment itself and the CUDA folder, made of links into packages.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+VENV = Path("/opt/venv")
+CA = Path("/dev/sparkbake/ca.pem")
+INDEX = Path("/dev/sparkbake/index")
+INSTALLER = Path("/tmp/installer")  # noqa: S108  (of this build step alone)
+STARTED = time.monotonic()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--context", type=Path, required=True)
+    parser.add_argument("--platform", required=True, help="as uv names it: aarch64-manylinux_2_39")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    os.umask(0o022)
+    say("making the virtual environment")
+    run(sys.executable, "-m", "venv", "--without-pip", "--symlinks", VENV)
+    skeleton = set(files_below(VENV))
+    install(options.context, options.platform)
+    asked = json.loads((options.context / "layers.json").read_text(encoding="utf-8"))
+    owners = deal(asked["layers"], asked["collisions"])
+    move(owners, options.output)
+    move(dict.fromkeys(skeleton, "skeleton"), options.output)
+    left = sorted(files_below(VENV))
+    if left:
+        fail(f"{len(left)} files belong to no package: {', '.join(str(one) for one in left[:10])}")
+    link_cuda(options.output)
+    (options.output / "skeleton/workspace").mkdir()
+    settle(options.output, int(os.environ["SOURCE_DATE_EPOCH"]))
+    say("done")
+
+
+def say(text: str) -> None:
+    print(f"layout: {time.monotonic() - STARTED:.0f} s: {text}", flush=True)
+
+
+def fail(text: str) -> None:
+    print(f"layout: error: {text}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def run(*argv: str | Path, env: dict[str, str] | None = None) -> None:
+    done = subprocess.run([str(one) for one in argv], env={**os.environ, **(env or {})}, check=False)
+    if done.returncode:
+        fail(f"{argv[0]} ended with {done.returncode}")
+
+
+def install(context: Path, platform: str) -> None:
+    outside: dict[str, str] = {}
+    if CA.exists() and CA.stat().st_size:
+        outside |= {"SSL_CERT_FILE": str(CA), "PIP_CERT": str(CA)}
+    if INDEX.exists() and INDEX.stat().st_size:
+        index = INDEX.read_text(encoding="utf-8").strip()
+        outside |= {"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index}
+    say("fetching the installer")
+    run(sys.executable, "-m", "venv", INSTALLER)
+    pip: list[str | Path] = [
+        INSTALLER / "bin/python",
+        "-m",
+        "pip",
+        "--quiet",
+        "--disable-pip-version-check",
+        "install",
+        "--no-cache-dir",
+    ]
+    run(*pip, "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", context / "installer.txt", env=outside)
+    say("fetching and installing the environment")
+    uv: list[str | Path] = [
+        INSTALLER / "bin/uv",
+        "pip",
+        "install",
+        "--python",
+        VENV / "bin/python",
+        "--python-platform",
+        platform,
+    ]
+    uv += ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile-bytecode", "--link-mode", "copy"]
+    run(*uv, "-r", context / "requirements.txt", env={"UV_HTTP_TIMEOUT": "300", **outside})
+    (VENV / ".lock").unlink(missing_ok=True)  # uv's own, while it works
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        for name in names + links:
+            yield Path(root) / name
+
+
+def site_packages() -> Path:
+    return VENV / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+
+
+def deal(layers: dict[str, list[str]], collisions: list[str]) -> dict[Path, str]:
+    """Layer of every installed file, by the RECORD of its distribution."""
+    layer_of = {name: layer for layer, names in layers.items() for name in names}
+    say(f"dealing {len(layer_of)} packages into {len(layers)} layers")
+    claims = read_claims(layer_of)
+    known = {site_packages() / one for one in collisions}
+    # What two packages carry with different content is the work of whichever was written last: it depends on chance.
+    colliding = {path: some for path, some in claims.items() if len({digest for _name, digest in some}) > 1}
+    if unknown := sorted(set(colliding) - known):
+        told = "; ".join(f"{path} ({' and '.join(name for name, _digest in colliding[path])})" for path in unknown)
+        fail(f"carried with different content by several packages, add to `collisions` in matrix.yaml: {told}")
+    for path in sorted(colliding):
+        say(f"leaving out {path}, which {' and '.join(name for name, _digest in colliding[path])} both carry")
+        path.unlink()
+        del claims[path]
+    return {path: layer_of[some[0][0]] for path, some in claims.items()}
+
+
+def read_claims(layer_of: dict[str, str]) -> dict[Path, list[tuple[str, str]]]:
+    """Path to the packages that carry it, each with the digest its RECORD gives."""
+    claims: dict[Path, list[tuple[str, str]]] = {}
+    found = set()
+    for info in sorted(site_packages().glob("*.dist-info")):
+        name = re.sub(r"[-_.]+", "-", info.name.removesuffix(".dist-info").rpartition("-")[0]).lower()
+        found.add(name)
+        if name not in layer_of:
+            fail(f"{info.name} was installed, but layers.json does not name it")
+        for path, digest in record(site_packages(), info):
+            claims.setdefault(path, []).append((name, digest))
+    if missing := sorted(set(layer_of) - found):
+        fail(f"not installed: {', '.join(missing)}")
+    return claims
+
+
+def record(site: Path, info: Path) -> Iterator[tuple[Path, str]]:
+    with (info / "RECORD").open(encoding="utf-8", newline="") as rows:
+        for path, digest, *_size in csv.reader(rows):
+            yield Path(os.path.normpath(site / path)), digest
+
+
+def move(owners: dict[Path, str], output: Path) -> None:
+    for path, layer in sorted(owners.items()):
+        target = output / layer / path.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_symlink():
+            mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
+            path.chmod(mode)
+        path.rename(target)
+
+
+def settle(output: Path, epoch: int) -> None:
+    """Give every file and folder one time, so that BuildKit need not pack each layer again to rewrite them."""
+    for root, folders, names in os.walk(output, topdown=False):
+        for name in names + folders:
+            os.utime(Path(root) / name, (epoch, epoch), follow_symlinks=False)
+    for layer in output.iterdir():
+        os.utime(layer, (epoch, epoch))
+
+
+def link_cuda(output: Path) -> None:
+    """Make a toolkit of the folder in which NVIDIA's packages meet: /usr/local/cuda, lib64, and names for the linker.
+
+    The nvcc of the wheels looks for libraries in lib64 beside itself, and wheels carry libcudart.so.13 but no
+    libcudart.so.
+    """
+    site = site_packages().relative_to("/")
+    carriers = [one for one in sorted(output.glob(f"*/{site}/nvidia/cu*")) if (one / "bin/nvcc").exists()]
+    if len(carriers) != 1:
+        fail(f"expected one folder with bin/nvcc below {site}/nvidia, found {len(carriers)}")
+    toolkit = output / "skeleton" / site / "nvidia" / carriers[0].name
+    (toolkit / "lib").mkdir(parents=True)
+    (toolkit / "lib64").symlink_to("lib")
+    for library in sorted((carriers[0] / "lib").glob("*.so.*")):
+        plain = toolkit / "lib" / re.sub(r"\.so\.[\d.]+$", ".so", library.name)
+        if not plain.is_symlink() and not (carriers[0] / "lib" / plain.name).exists():
+            plain.symlink_to(library.name)
+    link = output / "skeleton/usr/local/cuda"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(f"/{site}/nvidia/{carriers[0].name}")
+
+
+if __name__ == "__main__":
+    main()

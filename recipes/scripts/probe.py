@@ -1,0 +1,130 @@
+"""Runs inside an image, without a network or a GPU: reports what is there, as one JSON object on the last line.
+
+Each check stands alone: one that fails says so and hides no other.
+"""
+
+import contextlib
+import ctypes
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+
+def command(*argv: str) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=1200)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}: {(done.stderr or done.stdout)[-800:]}")
+    return done.stdout.strip() or done.stderr.strip()
+
+
+def cuda_tool(path: str) -> str:
+    found = re.search(r"release [\d.]+, V([\d.]+)", command(path, "--version"))
+    if found is None:
+        raise RuntimeError(f"{path} --version names no version")
+    return found[1]
+
+
+def torch_facts() -> dict[str, Any]:
+    import torch  # noqa: PLC0415
+
+    nccl = ".".join(str(one) for one in torch.cuda.nccl.version())
+    arches = torch._C._cuda_getArchFlags()  # noqa: SLF001  (torch.cuda.get_arch_list() wants a GPU)
+    return {"version": torch.__version__, "cuda": torch.version.cuda, "nccl": nccl, "arches": (arches or "").split()}
+
+
+def import_vllm() -> str:
+    import vllm  # noqa: PLC0415
+
+    return str(vllm.__version__)
+
+
+def distributions() -> dict[str, str]:
+    return {
+        re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.version for one in importlib.metadata.distributions()
+    }
+
+
+def python_headers() -> str:
+    import sysconfig  # noqa: PLC0415
+
+    header = os.path.join(sysconfig.get_paths()["include"], "Python.h")  # noqa: PTH118
+    if not os.path.exists(header):  # noqa: PTH110
+        raise RuntimeError(f"{header} is missing")
+    return header
+
+
+# Without a GPU vLLM's command line cannot tell a device and refuses to build its own parser; `--version` needs none.
+WITHOUT_GPU = """
+import sys
+from vllm import platforms
+from vllm.platforms.interface import UnspecifiedPlatform
+stated = UnspecifiedPlatform()
+stated.device_type = "cpu"
+platforms._current_platform = stated
+from vllm.entrypoints.cli.main import main
+sys.argv = ["vllm", "--version"]
+main()
+"""
+
+
+def vllm_command() -> str:
+    if os.path.exists("/dev/nvidiactl"):  # noqa: PTH110
+        return command("vllm", "--version").split()[-1]
+    command("sh", "-c", "command -v vllm")
+    return command(sys.executable, "-c", WITHOUT_GPU).split()[-1]
+
+
+def libraries() -> list[str]:
+    """What NCCL and vLLM load by name, from the operating system."""
+    names = ["libibverbs.so.1", "libmlx5.so.1", "librdmacm.so.1", "libnuma.so.1", "libgomp.so.1"]
+    for name in names:
+        ctypes.CDLL(name)
+    return names
+
+
+CHECKS: dict[str, Callable[[], Any]] = {
+    "machine": platform.machine,
+    "python": platform.python_version,
+    "distributions": distributions,
+    "torch": torch_facts,
+    "import_vllm": import_vllm,
+    "vllm_command": vllm_command,
+    "ptxas": lambda: cuda_tool(os.environ["TRITON_PTXAS_PATH"]),
+    "nvcc": lambda: cuda_tool(os.environ["CUDACXX"]),
+    "gcc": lambda: command("gcc", "-dumpfullversion"),
+    "g++": lambda: command("g++", "-dumpfullversion"),
+    "python_headers": python_headers,
+    "ray_command": lambda: command("ray", "--version").split()[-1],
+    "libraries": libraries,
+}
+
+
+def judge(check: Callable[[], Any]) -> dict[str, Any]:
+    began = time.monotonic()
+    try:
+        verdict: dict[str, Any] = {"value": check()}
+    except BaseException as err:  # noqa: BLE001  (a check may end in SystemExit; the others must still run)
+        verdict = {"error": f"{type(err).__name__}: {err}"}
+    return {**verdict, "seconds": round(time.monotonic() - began, 1)}
+
+
+def main() -> None:
+    # What an import prints must not get between the lines of the report.
+    with contextlib.redirect_stdout(sys.stderr), ThreadPoolExecutor(2) as pool:
+        # The slowest runs beside all others; these share one interpreter and stay in order.
+        slowest = pool.submit(judge, CHECKS["vllm_command"])
+        report = {name: judge(check) for name, check in CHECKS.items() if name != "vllm_command"}
+        report["vllm_command"] = slowest.result()
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

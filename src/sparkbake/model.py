@@ -1,0 +1,360 @@
+"""The values everything else passes around: what the matrix says, and what it resolves to."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePosixPath
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class Strategy(StrEnum):
+    """How an image comes about: `wheels` installs a hash-locked environment, `source` compiles."""
+
+    WHEELS = "wheels"
+    SOURCE = "source"
+
+
+# ---- what matrix.yaml says
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Project:
+    """Names shared by all images: `<registry>/<namespace>/<image name>:<tag>`, labels `<label_prefix>.<key>`."""
+
+    registry: str
+    namespace: str
+    label_prefix: str
+    vendor: str
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageKind:
+    """One image name with the texts of its OCI annotations."""
+
+    key: str
+    name: str
+    title: str
+    description: str
+    source: str
+    licenses: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chip:
+    """The hardware the images are for.
+
+    Attributes:
+        platform: OCI platform, "linux/arm64".
+        compute_capability: "12.1".
+        jit_arch: what compilers inside the image build for at run time, "12.1a".
+    """
+
+    platform: str
+    compute_capability: str
+    jit_arch: str
+
+    @property
+    def architecture(self) -> str:
+        return self.platform.partition("/")[2]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Base:
+    """A base image: from a registry by `image`, or bootstrapped from the Debian `suites`; never both.
+
+    Attributes:
+        python: minor version of its python3, "3.12".
+        manylinux: newest manylinux tag its C library satisfies, "manylinux_2_39".
+    """
+
+    name: str
+    python: str
+    manylinux: str
+    image: str | None
+    suites: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Component:
+    """A component whose version stands in a label, and the PyPI distribution that carries it.
+
+    Attributes:
+        extras: extras of that distribution to install, e.g. ("nvcc", "cccl") of cuda-toolkit.
+    """
+
+    name: str
+    distribution: str
+    extras: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extra:
+    """A PEP 508 requirement added to every wheels environment, and why."""
+
+    requirement: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """A layer of Python packages: names or shell patterns of normalised distribution names."""
+
+    name: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collision:
+    """A path below site-packages that several packages carry with different content, and why the image needs none."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Foundation:
+    """CUDA, NCCL, torch and what is pinned with them; `name` is `<torch>-cu<major><minor>[-v<n>]`."""
+
+    name: str
+    versions: Pairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Override:
+    """A requirement of upstream that a row sets aside, and why."""
+
+    package: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Newer:
+    """A package that may be newer than its release's `as_of`, up to an ISO date of its own."""
+
+    package: str
+    as_of: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """One transformers major of a release."""
+
+    major: int
+    transformers: str
+    overrides: tuple[Override, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """A vLLM version on a foundation.
+
+    Attributes:
+        as_of: ISO date; no package published later enters the environment, so that it is what upstream could test.
+        declares: what upstream's own metadata asks for, distribution name to PEP 440 specifier.
+        newer: packages that are exempt from `as_of`, each with its own date and the reason.
+        tag, commit: the git tag asked for, and the commit it points to (40 hex digits), None while not known.
+        published: its images exist in a registry; their locks may not change any more.
+    """
+
+    vllm: str
+    strategy: Strategy
+    foundation: str
+    flashinfer: str
+    as_of: str
+    declares: Pairs
+    newer: tuple[Newer, ...]
+    overrides: tuple[Override, ...]
+    variants: tuple[Variant, ...]
+    tag: str
+    commit: str | None
+    published: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Matrix:
+    """All of matrix.yaml.
+
+    Attributes:
+        uv: version of uv that lays environments out inside builds.
+    """
+
+    project: Project
+    chip: Chip
+    images: tuple[ImageKind, ...]
+    bases: tuple[Base, ...]
+    os_packages: tuple[str, ...]
+    uv: str
+    components: tuple[Component, ...]
+    extras: tuple[Extra, ...]
+    groups: tuple[Group, ...]
+    collisions: tuple[Collision, ...]
+    foundations: tuple[Foundation, ...]
+    releases: tuple[Release, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One image tag with all that the matrix says about it.
+
+    Attributes:
+        versions: component name to version, in the order of the matrix's components.
+    """
+
+    tag: str
+    release: Release
+    variant: Variant
+    foundation: Foundation
+    versions: Pairs
+
+    @property
+    def overrides(self) -> tuple[Override, ...]:
+        return tuple(sorted(self.release.overrides + self.variant.overrides, key=lambda one: one.package))
+
+
+# ---- what a lock says
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wheel:
+    """One locked file of a Python environment.
+
+    Attributes:
+        name: normalised distribution name (PEP 503).
+        sha256: 64 hex digits.
+        size_bytes: of the file as downloaded.
+    """
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment:
+    """The complete Python environment of a row on one base, sorted by name."""
+
+    base: str
+    python: str
+    wheels: tuple[Wheel, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lock:
+    """What a row of the matrix resolved to.
+
+    Attributes:
+        entry_digest: of the matrix entry it was made from, 'sha256:' + 64 hex.
+        source_date_epoch: seconds; when the newest of its packages was published.
+        wheel_commit: the commit vLLM's wheel says it was built from, 7 to 40 hex digits.
+        installer: the uv wheels (one per build architecture) that lay the environment out.
+    """
+
+    tag: str
+    entry_digest: str
+    source_date_epoch: int
+    wheel_commit: str
+    installer: tuple[Wheel, ...]
+    environments: tuple[Environment, ...]
+
+    def environment(self, base: str) -> Environment | None:
+        return next((one for one in self.environments if one.base == base), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageLock:
+    """A registry base frozen to its digests.
+
+    Attributes:
+        reference: the tag asked for, "docker.io/library/ubuntu:24.04".
+        index: digest of the multi-platform index.
+        manifests: architecture to manifest digest.
+        apt_snapshot: archive snapshot for its OS packages, "20260916T000000Z".
+    """
+
+    name: str
+    reference: str
+    index: str
+    manifests: Pairs
+    apt_snapshot: str
+
+
+# ---- what a plan says
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """Packages that are copied into the image together, in the order of the plan."""
+
+    name: str
+    wheels: tuple[Wheel, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(one.size_bytes for one in self.wheels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContextFile:
+    """A text file of a build context, with Unix line ends."""
+
+    path: PurePosixPath
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """One BuildKit target.
+
+    Attributes:
+        name: of the bake target and of its folder under build/.
+        reference: `<registry>/<namespace>/<image>:<tag>`.
+        base_digest: of the base's index.
+    """
+
+    name: str
+    tag: str
+    reference: str
+    platform: str
+    base: Base
+    base_reference: str
+    base_digest: str
+    apt_snapshot: str | None
+    os_packages: tuple[str, ...]
+    jit_arch: str
+    source_date_epoch: int
+    environment: Environment
+    installer: tuple[Wheel, ...]
+    layers: tuple[Layer, ...]
+    collisions: tuple[str, ...]
+    versions: Pairs
+    overrides: tuple[Override, ...]
+    labels: Pairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a build will do: targets in build order, parents first."""
+
+    targets: tuple[Target, ...]
+
+
+# ---- what the engine has
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalImage:
+    """An image in the engine's store.
+
+    Attributes:
+        digest: of its manifest or index, 'sha256:' + 64 hex; with the containerd image store that is its ID.
+        size_bytes: compressed layers, and their unpacked files where there are any.
+    """
+
+    digest: str
+    labels: Pairs
+    architecture: str
+    size_bytes: int

@@ -1,0 +1,104 @@
+"""Turn the matrix and its locks into a plan: all decisions are made here, templates only write them down."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from sparkbake.errors import LockError, MatrixError, UsageError
+from sparkbake.labels import image_labels
+from sparkbake.layers import difference, split
+from sparkbake.model import Base, Environment, Lock, Matrix, Plan, Row, Target
+
+_IMAGE = "vllm"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrozenBase:
+    """A base with what its lock says: its name for labels, the digest of its index, and its archive snapshot."""
+
+    base: Base
+    reference: str
+    digest: str
+    apt_snapshot: str | None
+
+
+def select(rows: Sequence[Row], patterns: Sequence[str]) -> tuple[Row, ...]:
+    """The rows whose tag equals or matches one of the patterns (`*`, `?`, `[...]`), in the order of the matrix.
+
+    Raises:
+        UsageError: no pattern is given, or one matches nothing; the message lists the nearest tags.
+    """
+    tags = [row.tag for row in rows]
+    if not patterns:
+        raise UsageError(f"no tag given; expected one or more of {', '.join(tags)}, or a pattern such as '0.20.*-t5'")
+    for pattern in patterns:
+        if not any(fnmatchcase(tag, pattern) for tag in tags):
+            raise UsageError(_no_such_tag(pattern, tags))
+    return tuple(row for row in rows if any(fnmatchcase(row.tag, pattern) for pattern in patterns))
+
+
+def _no_such_tag(pattern: str, tags: Sequence[str]) -> str:
+    if not pattern.strip():
+        return "got an empty tag or pattern; `nox -s list` lists the tags"
+    near = difflib.get_close_matches(pattern, tags, n=3, cutoff=0.4)
+    hint = f"the nearest are {', '.join(near)}; " if near else ""
+    kind = "pattern matches no tag" if any(one in pattern for one in "*?[") else "no such tag"
+    return f"'{pattern}': {kind}; {hint}`nox -s list` lists all"
+
+
+def resolve(
+    matrix: Matrix, rows: Sequence[Row], locks: Mapping[str, Lock], frozen: FrozenBase, siblings: Mapping[str, Lock]
+) -> Plan:
+    """Plan the images of some rows on one base.
+
+    Args:
+        locks: tag to lock, of all these rows.
+        siblings: tag to lock, of the other rows of the same releases; what differs from them goes into a last layer.
+    """
+    return Plan(targets=tuple(_target(matrix, row, locks[row.tag], frozen, siblings) for row in rows))
+
+
+def siblings_of(row: Row, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows of the same release with another transformers major."""
+    return tuple(one for one in rows if one.release.vllm == row.release.vllm and one.tag != row.tag)
+
+
+def _target(matrix: Matrix, row: Row, lock: Lock, frozen: FrozenBase, siblings: Mapping[str, Lock]) -> Target:
+    image = next((one for one in matrix.images if one.key == _IMAGE), None)
+    if image is None:
+        raise MatrixError([f"matrix.yaml: images: has no '{_IMAGE}', which every release is built as; add it"])
+    environment = _environment(lock, frozen.base)
+    others = [
+        _environment(other, frozen.base).wheels
+        for tag, other in siblings.items()
+        if tag != row.tag and tag.rpartition("-")[0] == row.release.vllm
+    ]
+    project = matrix.project
+    return Target(
+        name=f"{image.name}-{row.tag}".replace(".", "_"),
+        tag=row.tag,
+        reference=f"{project.registry}/{project.namespace}/{image.name}:{row.tag}",
+        platform=matrix.chip.platform,
+        base=frozen.base,
+        base_reference=frozen.reference,
+        base_digest=frozen.digest,
+        apt_snapshot=frozen.apt_snapshot,
+        os_packages=tuple(sorted(matrix.os_packages)),
+        jit_arch=matrix.chip.jit_arch,
+        source_date_epoch=lock.source_date_epoch,
+        environment=environment,
+        installer=lock.installer,
+        layers=split(environment.wheels, matrix.groups, difference(environment.wheels, others)),
+        collisions=tuple(sorted(one.path for one in matrix.collisions)),
+        versions=row.versions,
+        overrides=row.overrides,
+        labels=image_labels(matrix, row, lock, image=image, base_name=frozen.reference, base_digest=frozen.digest),
+    )
+
+
+def _environment(lock: Lock, base: Base) -> Environment:
+    environment = lock.environment(base.name)
+    if environment is None:
+        raise LockError(f"the lock of {lock.tag} has no environment for {base.name}; run `nox -s lock -- {lock.tag}`")
+    return environment
