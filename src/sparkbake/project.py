@@ -1,0 +1,92 @@
+"""The project's files in one place: the matrix with its rows, the locks, and where things are written."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparkbake.errors import LockError
+from sparkbake.frozen import freeze, registry_base
+from sparkbake.lockfile import load_lock
+from sparkbake.matrix import load_matrix, rows
+from sparkbake.mirrors import Mirrors, load_mirrors
+from sparkbake.model import Base, ContextFile, Lock, Matrix, Plan, Row
+from sparkbake.render import render_target
+from sparkbake.resolve import resolve, select, siblings_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Project:
+    """A checkout.
+
+    Attributes:
+        root: its folder; `matrix.yaml`, `locks/` and `recipes/` are read, `build/` is written.
+        cache: bootstrapped bases, shared by all checkouts of this user.
+    """
+
+    root: Path
+    cache: Path
+    matrix: Matrix
+    rows: tuple[Row, ...]
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks"
+
+    @property
+    def recipes(self) -> Path:
+        return self.root / "recipes"
+
+    @property
+    def build(self) -> Path:
+        return self.root / "build"
+
+    def select(self, patterns: Sequence[str]) -> tuple[Row, ...]:
+        return select(self.rows, patterns)
+
+    def lock(self, row: Row) -> Lock:
+        return load_lock(self.locks, self.matrix, row)
+
+    def lock_state(self, row: Row) -> str:
+        """'yes', or why its lock cannot be built from."""
+        try:
+            self.lock(row)
+        except LockError as err:
+            return "stale" if "stale" in str(err) else "no" if "there is no lock" in str(err) else "damaged"
+        return "yes"
+
+    def plan(self, chosen: Sequence[Row], base: Base) -> Plan:
+        """Plan some rows on a base.
+
+        Raises:
+            LockError: a lock is missing, stale or damaged.
+        """
+        locks = {row.tag: self.lock(row) for row in chosen}
+        siblings = {one.tag: self.lock(one) for row in chosen for one in siblings_of(row, self.rows)}
+        return resolve(self.matrix, chosen, locks, freeze(base, self.matrix, self.locks), siblings)
+
+    def contexts(self, plan: Plan) -> dict[str, tuple[ContextFile, ...]]:
+        registry = registry_base(self.matrix, self.locks)
+        return {one.name: render_target(one, registry, self.recipes) for one in plan.targets}
+
+    def mirrors(self, path: Path | None) -> Mirrors:
+        return load_mirrors(path, tuple(one.name for one in self.matrix.bases)) if path else Mirrors()
+
+
+def open_project(root: Path) -> Project:
+    """Read a checkout's matrix.
+
+    Raises:
+        MatrixError: with every fault of it.
+    """
+    root = root.resolve()
+    matrix = load_matrix(root / "matrix.yaml")
+    return Project(root=root, cache=cache_folder(), matrix=matrix, rows=rows(matrix))
+
+
+def cache_folder() -> Path:
+    """Where downloads of this user are kept, outside of any checkout."""
+    named = os.environ.get("SPARKBAKE_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparkbake"
