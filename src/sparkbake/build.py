@@ -1,0 +1,154 @@
+"""Build images: write the build contexts, call bake, and keep what it says about the result."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparkbake.bake import bake_file
+from sparkbake.bases import Chosen
+from sparkbake.buildx import BakeOptions, BakeResult, bake
+from sparkbake.errors import BuildError
+from sparkbake.mirrors import Mirrors
+from sparkbake.model import ContextFile, Plan, Target
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """Where images go: into the engine, into OCI files, or to their registry.
+
+    Attributes:
+        load: whether what was built must be brought into the engine, since another builder builds it.
+        oci: the file of a single image; with several targets, a folder for `<tag>.oci.tar` files.
+    """
+
+    load: bool = False
+    oci: Path | None = None
+
+
+def write_contexts(plan: Plan, files: Mapping[str, Iterable[ContextFile]], folder: Path) -> None:
+    """Write each target's build context to `folder/<target>/`, replacing what is there.
+
+    A context that is already the same is left alone, so that its file times do not change.
+    """
+    for target in plan.targets:
+        place = folder / target.name
+        wanted = {str(one.path): one.content for one in files[target.name]}
+        if _content_of(place) == wanted:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=folder))
+        for path, content in wanted.items():
+            (fresh / path).write_text(content, encoding="utf-8", newline="\n")
+            (fresh / path).chmod(0o755 if content.startswith("#!") else 0o644)
+        fresh.chmod(0o755)
+        shutil.rmtree(place, ignore_errors=True)
+        fresh.rename(place)
+
+
+def _content_of(place: Path) -> dict[str, str]:
+    if not place.is_dir():
+        return {}
+    return {str(one.relative_to(place)): one.read_text(encoding="utf-8") for one in place.rglob("*") if one.is_file()}
+
+
+def outputs(plan: Plan, output: Output) -> dict[str, str]:
+    """Target name to its output, as bake takes it."""
+    found = {}
+    for target in plan.targets:
+        if output.oci:
+            place = output.oci if len(plan.targets) == 1 else output.oci / f"{target.tag}.oci.tar"
+            found[target.name] = f"type=oci,dest={place}"
+        else:
+            found[target.name] = "type=docker" if output.load else "type=image"
+    return found
+
+
+def build(
+    plan: Plan,
+    chosen: Chosen,
+    mirrors: Mirrors,
+    options: BakeOptions,
+    output: Output,
+    *,
+    root: Path,
+    ca: Path | None,
+    say: Say,
+) -> BakeResult:
+    """Build the images of a plan whose contexts are written.
+
+    Args:
+        root: the project's folder; the bake file, metadata and logs go to `root/build`.
+        ca: certificates that this machine trusts; they enter the build as a secret.
+
+    Raises:
+        BuildError: see `buildx.bake`; also when bake does not say what it built.
+    """
+    folder = root / "build"
+    bases = {chosen.base.name: chosen.context} if chosen.context else {}
+    (folder / "docker-bake.json").write_text(bake_file(plan, outputs(plan, output), bases), encoding="utf-8")
+    with _secrets(mirrors, ca) as secrets:
+        result = bake(
+            folder / "docker-bake.json",
+            folder / "metadata.json",
+            BakeOptions(
+                builder=options.builder,
+                no_cache=options.no_cache,
+                progress=options.progress,
+                secrets=secrets,
+                readable=(chosen.folder,) if chosen.folder else (),
+                writable=(output.oci.parent if len(plan.targets) == 1 else output.oci,) if output.oci else (),
+            ),
+            root=root,
+            log=folder / "logs" / f"{plan.targets[0].name}.log",
+            show=say,
+        )
+    missing = [one.name for one in plan.targets if one.name not in result.digests]
+    if missing:
+        raise BuildError(f"bake ended well but names no digest for {', '.join(missing)}; see {folder}/metadata.json")
+    return result
+
+
+@contextmanager
+def _secrets(mirrors: Mirrors, ca: Path | None) -> Iterator[dict[str, Path]]:
+    """Secret id to file; an address of a package index may hold a password, so its file is for this user alone."""
+    bundle = mirrors.ca_bundle or ca
+    secrets = {"ca": bundle.resolve()} if bundle else {}
+    if not mirrors.package_index:
+        yield secrets
+        return
+    descriptor, name = tempfile.mkstemp(prefix="sparkbake-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(mirrors.package_index)
+        yield {**secrets, "index": Path(name)}
+    finally:
+        Path(name).unlink()
+
+
+def plan_json(plan: Plan) -> str:
+    """A plan for machines: targets in build order with what they are made of."""
+    return json.dumps([_target_json(one) for one in plan.targets], indent=2, sort_keys=True) + "\n"
+
+
+def _target_json(target: Target) -> dict[str, object]:
+    return {
+        "name": target.name,
+        "tag": target.tag,
+        "reference": target.reference,
+        "platform": target.platform,
+        "base": {"name": target.base.name, "reference": target.base_reference, "digest": target.base_digest},
+        "source_date_epoch": target.source_date_epoch,
+        "versions": dict(target.versions),
+        "overrides": {one.package: one.reason for one in target.overrides},
+        "labels": dict(target.labels),
+        "layers": [
+            {"name": one.name, "packages": len(one.wheels), "download_bytes": one.size_bytes} for one in target.layers
+        ],
+    }

@@ -1,0 +1,146 @@
+"""Call `docker buildx`: the argument vectors, and what its answers mean."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparkbake import process
+from sparkbake.errors import BuildError, ProcessError
+from sparkbake.progress import Progress
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BakeOptions:
+    """How bake is called.
+
+    Attributes:
+        secrets: secret id to the file that holds it.
+        readable: folders outside of the project that the build may read (bases as OCI layouts).
+        writable: folders that the build may write (OCI files).
+        progress: "auto" (steps), "plain" (steps and what they print), "quiet", or "tty" (BuildKit's own display).
+    """
+
+    builder: str | None = None
+    no_cache: bool = False
+    secrets: Mapping[str, Path]
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+    progress: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BakeResult:
+    """What was built.
+
+    Attributes:
+        digests: target name to the digest of its image, 'sha256:' + 64 hex.
+        executed: instructions that ran and did not come from the cache.
+    """
+
+    digests: Mapping[str, str]
+    executed: tuple[str, ...]
+
+
+def bake_argv(bake_file: Path, metadata: Path, options: BakeOptions, environment: Mapping[str, str]) -> list[str]:
+    """The command that builds all targets of a bake file.
+
+    Args:
+        environment: of this process; only the proxy variables are looked at. BuildKit knows them: they reach the
+            steps and stay out of the image and of the cache key.
+    """
+    argv = ["docker", "buildx", "bake", "--file", str(bake_file), "--metadata-file", str(metadata)]
+    argv += ["--builder", options.builder] if options.builder else []
+    argv += ["--no-cache"] if options.no_cache else []
+    argv += ["--progress", "tty" if options.progress == "tty" else "rawjson"]
+    argv += [f"--allow=fs.read={one}" for one in options.readable]
+    argv += [f"--allow=fs.write={one}" for one in options.writable]
+    for name, path in sorted(options.secrets.items()):
+        argv += [f"--allow=fs.read={path}", "--set", f"*.secrets+=id={name},src={path}"]
+    argv += [
+        word for name in _PROXIES if environment.get(name) for word in ("--set", f"*.args.{name}={environment[name]}")
+    ]
+    return argv
+
+
+def bake(
+    bake_file: Path, metadata: Path, options: BakeOptions, *, root: Path, log: Path, show: Callable[[str], None]
+) -> BakeResult:
+    """Build all targets of a bake file.
+
+    Args:
+        root: the folder that the paths in the bake file are relative to.
+        log: where the full log goes.
+
+    Raises:
+        BuildError: names the failing target and step, shows its last lines, and says where the full log lies.
+        KeyboardInterrupt: after BuildKit has stopped; nothing was tagged.
+    """
+    argv = bake_argv(bake_file, metadata, options, os.environ)
+    metadata.unlink(missing_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as file:
+        progress = Progress(
+            show if options.progress != "quiet" else lambda _line: None,
+            lambda line: print(line, file=file, flush=True),
+            verbose=options.progress == "plain",
+        )
+        status = process.stream(argv, progress.feed, cwd=root, inherit=options.progress == "tty")
+    if status:
+        raise BuildError(_story(progress, status, log))
+    return BakeResult(digests=_digests(metadata), executed=progress.executed)
+
+
+def _story(progress: Progress, status: int, log: Path) -> str:
+    failure = progress.failure
+    if failure is None:
+        said = "\n".join(f"    {line}" for line in progress.remarks[-10:])
+        return f"docker buildx bake ended with {status}:\n{said}\nfull log: {log}"
+    lines = "\n".join(f"    {line}" for line in failure.lines)
+    return f"failed: {failure.step}\n{lines}\n{failure.error}\nfull log: {log}"
+
+
+def _digests(metadata: Path) -> dict[str, str]:
+    said = json.loads(metadata.read_text(encoding="utf-8"))
+    return {
+        target: one["containerimage.digest"]
+        for target, one in said.items()
+        if isinstance(one, dict) and "containerimage.digest" in one
+    }
+
+
+def buildx_version() -> str | None:
+    """Version of buildx; None when it is not there."""
+    try:
+        return process.run(["docker", "buildx", "version"], timeout_s=20).split()[1]
+    except (ProcessError, IndexError):
+        return None
+
+
+def answers(reference: str, *, timeout_s: float) -> str | None:
+    """Why a registry does not give an image; None when it does."""
+    try:
+        process.run(["docker", "buildx", "imagetools", "inspect", "--raw", reference], timeout_s=timeout_s)
+    except ProcessError as err:
+        return err.output.splitlines()[-1] if err.output else str(err)
+    return None
+
+
+def image_index(reference: str, *, timeout_s: float) -> tuple[str, Mapping[str, str]]:
+    """Digest of the index behind a tag, and of the Linux manifest of each architecture in it.
+
+    Raises:
+        ProcessError: the registry does not answer, or has no such tag.
+    """
+    template = "{{json .Manifest}}"
+    said = json.loads(
+        process.run(["docker", "buildx", "imagetools", "inspect", "--format", template, reference], timeout_s=timeout_s)
+    )
+    manifests: Sequence[Mapping[str, dict[str, str]]] = said.get("manifests") or []
+    found = {
+        one["platform"]["architecture"]: str(one["digest"]) for one in manifests if one["platform"]["os"] == "linux"
+    }
+    return str(said["digest"]), found

@@ -1,0 +1,135 @@
+"""The command line that the nox sessions call: arguments in, exit status out.
+
+Exit status: 0 done; 1 a finding of `verify`; 2 wrong arguments or a fault in matrix.yaml; 3 a lock; 4 this machine;
+5 no base; 6 a program; 7 the build; 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from sparkbake.errors import SparkbakeError
+
+_INTERRUPTED = 130
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        return _run(options)
+    except SparkbakeError as err:
+        print(f"sparkbake: error: {err}", file=sys.stderr)
+        return err.exit_code
+    except KeyboardInterrupt:
+        print("sparkbake: interrupted: nothing was tagged; the next run goes on from the cache", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `list | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Each command imports what it needs: `list` must not wait for the Docker SDK.
+    if options.name in ("list", "render", "docs"):
+        from sparkbake import listing  # noqa: PLC0415
+
+        return {"list": listing.list_rows, "render": listing.render, "docs": listing.docs}[options.name](options)
+    if options.name == "lock":
+        from sparkbake import relock  # noqa: PLC0415
+
+        return relock.lock(options)
+    from sparkbake import commands  # noqa: PLC0415
+
+    return commands.build_rows(options) if options.name == "build" else commands.verify_rows(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sparkbake",
+        description="Reproducible CUDA images for NVIDIA DGX Spark.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(__doc__ or "").partition("\n\n")[2],
+    )
+    parser.add_argument("--root", type=Path, default=Path.cwd(), help="the project's folder (default: this one)")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    _add_list(commands)
+    _add_render(commands)
+    _add_lock(commands)
+    _add_build(commands)
+    _add_verify(commands)
+    command = commands.add_parser("docs", help="write the tables that README.md has from the matrix")
+    command.add_argument("--check", action="store_true", help="only say whether they are true")
+    return parser
+
+
+def _add_list(commands: _Commands) -> None:
+    command = commands.add_parser("list", help="the rows of the matrix")
+    _add_tags(command, nargs="*")
+    command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_render(commands: _Commands) -> None:
+    command = commands.add_parser("render", help="write build/<target>/Dockerfile and build/docker-bake.json")
+    _add_tags(command)
+    _add_base(command)
+
+
+def _add_lock(commands: _Commands) -> None:
+    command = commands.add_parser("lock", help="resolve rows or a base anew; the only command that looks outward")
+    _add_tags(command, nargs="*")
+    command.add_argument("--base", metavar="NAME", help="lock this base instead of rows")
+    command.add_argument("--apt-snapshot", metavar="TIME", help="archive snapshot of a registry base, 20260917T000000Z")
+    _add_mirrors(command)
+
+
+def _add_build(commands: _Commands) -> None:
+    command = commands.add_parser("build", help="build images and verify them")
+    _add_tags(command)
+    _add_base(command)
+    _add_mirrors(command)
+    command.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    command.add_argument("--output", metavar="oci:FILE", help="write an OCI archive instead of filling the engine")
+    command.add_argument("--push", action="store_true", help="push what was verified")
+    command.add_argument("--builder", metavar="NAME", help="a buildx builder other than the current one")
+    command.add_argument("--no-cache", action="store_true", help="execute every step anew")
+    command.add_argument("--no-verify", action="store_true", help="do not look inside the image afterwards")
+    command.add_argument("--json", action="store_true", help="plan or reports for machines")
+    command.add_argument(
+        "--progress",
+        choices=("auto", "plain", "quiet", "tty"),
+        default="auto",
+        help="auto: each step; plain: and what it prints; tty: BuildKit's own display (default: auto)",
+    )
+
+
+def _add_verify(commands: _Commands) -> None:
+    command = commands.add_parser("verify", help="look inside images that the engine has")
+    _add_tags(command)
+    command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_tags(command: argparse.ArgumentParser, *, nargs: str = "+") -> None:
+    command.add_argument("tags", nargs=nargs, metavar="TAG", help="as `list` shows it, or a pattern: '*-t5'")
+
+
+def _add_base(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--base",
+        metavar="NAME",
+        default="auto",
+        help="ubuntu-24.04, debian-13, or auto: the first that can be had (default: auto)",
+    )
+
+
+def _add_mirrors(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--mirrors", type=Path, metavar="FILE", help="where else to find what the locks name")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

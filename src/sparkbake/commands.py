@@ -1,0 +1,241 @@
+"""The commands that work on the engine: `build` and `verify`."""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from sparkbake import preflight
+from sparkbake.bases import Chosen, choose
+from sparkbake.build import Output, build, plan_json, write_contexts
+from sparkbake.buildx import BakeOptions, BakeResult, buildx_version
+from sparkbake.engine import EngineState, engine_state, local_image, push, run_python
+from sparkbake.errors import UsageError, VerifyError
+from sparkbake.estimate import estimate
+from sparkbake.frozen import candidates
+from sparkbake.labels import OCI
+from sparkbake.lockfile import sha256_of
+from sparkbake.mirrors import Mirrors
+from sparkbake.model import Plan, Row, Target
+from sparkbake.project import Project, open_project
+from sparkbake.tables import print_plan, print_report, say
+from sparkbake.verify import Report, compare, is_clean_report, parse_probe, report_json
+
+_PROBE_TIMEOUT_S = 3600
+
+# ---- build
+
+
+def build_rows(options: argparse.Namespace) -> int:
+    """Build some rows, then verify them, then push what was found clean."""
+    project = open_project(options.root)
+    rows = project.select(options.tags)
+    bases = candidates(options.base, project.matrix)
+    plan = project.plan(rows, bases[0])
+    if options.dry_run:
+        return _dry_run(plan, options, " else ".join(one.name for one in bases))
+    mirrors = project.mirrors(options.mirrors)
+    output = _output(options)
+    state = _preflight(plan, options)
+    clock = _Clock()
+    chosen = choose(
+        options.base,
+        project.matrix,
+        mirrors,
+        locks=project.locks,
+        cache=project.cache,
+        architectures=[project.matrix.chip.architecture, state.architecture],
+        say=say,
+    )
+    clock.lap("base")
+    plan = project.plan(rows, chosen.base)
+    result = _bake(project, plan, chosen, mirrors=mirrors, output=output, options=options)
+    clock.lap("build")
+    status = _verify_built(project, plan, state, result=result, output=output, options=options)
+    clock.lap("verify")
+    if options.push and status == 0:
+        for target in plan.targets:
+            push(target.reference, say)
+        clock.lap("push")
+    say("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in clock.laps))
+    return status
+
+
+def _bake(
+    project: Project, plan: Plan, chosen: Chosen, *, mirrors: Mirrors, output: Output, options: argparse.Namespace
+) -> BakeResult:
+    write_contexts(plan, project.contexts(plan), project.build)
+    result = build(
+        plan,
+        chosen,
+        mirrors,
+        BakeOptions(builder=options.builder, no_cache=options.no_cache, progress=options.progress, secrets={}),
+        output,
+        root=project.root,
+        ca=preflight.ca_bundle(os.environ),
+        say=say,
+    )
+    say(f"{len(result.executed)} steps executed")
+    for target in plan.targets:
+        say(f"{output.oci or target.reference}: {result.digests[target.name]}")
+    return result
+
+
+def _verify_built(
+    project: Project, plan: Plan, state: EngineState, *, result: BakeResult, output: Output, options: argparse.Namespace
+) -> int:
+    if output.oci:
+        say("not verified: an OCI file is not in the engine; load it and run `nox -s verify`")
+        return 0
+    if options.no_verify:
+        say("not verified, as --no-verify asks")
+        return 0
+    known = [one for one in plan.targets if _is_known_clean(project, one, result.digests[one.name])]
+    for target in known:
+        say(f"verify {target.tag}: this very image was found clean before: {_report_path(project, target)}")
+    fresh = [one for one in plan.targets if one not in known]
+    return _verify_all(project, fresh, state, result.digests, as_json=options.json)
+
+
+def _dry_run(plan: Plan, options: argparse.Namespace, base: str) -> int:
+    cost = estimate(plan)
+    if options.json:
+        print(plan_json(plan), end="")
+    else:
+        print_plan(plan, cost, base)
+    return 0
+
+
+def _output(options: argparse.Namespace) -> Output:
+    if options.push and options.no_verify:
+        raise UsageError("--push and --no-verify exclude each other: nothing is pushed that was not verified")
+    if options.output is None:
+        return Output(load=options.builder is not None)
+    kind, _colon, place = options.output.partition(":")
+    if kind != "oci" or not place:
+        raise UsageError(f"--output: got '{options.output}', expected oci:FILE (with several tags, oci:FOLDER)")
+    if options.push:
+        raise UsageError("--output and --push exclude each other: an OCI file is not pushed")
+    path = Path(place).resolve()
+    if not path.parent.is_dir():
+        raise UsageError(f"--output: the folder {path.parent} does not exist; make it")
+    return Output(oci=path)
+
+
+def _preflight(plan: Plan, options: argparse.Namespace) -> EngineState:
+    state = engine_state()
+    # What is cached already is not counted out: a build that goes on after an interruption needs less.
+    needs = preflight.Needs(
+        architecture=plan.targets[0].platform.partition("/")[2],
+        disk_bytes=estimate(plan).disk_bytes if not _is_built(plan) else 0,
+        remote_builder=options.builder is not None,
+    )
+    preflight.check(
+        needs,
+        state,
+        buildx=buildx_version(),
+        emulation=preflight.emulation_fault,
+        free_bytes=preflight.free_bytes,
+        environment=os.environ,
+    )
+    return state
+
+
+def _is_built(plan: Plan) -> bool:
+    return all(local_image(one.reference) for one in plan.targets)
+
+
+# ---- verify
+
+
+def verify_rows(options: argparse.Namespace) -> int:
+    """Look inside the images of some rows that the engine has."""
+    project = open_project(options.root)
+    state = engine_state()
+    chosen = project.select(options.tags)
+    plans = [_plan_of_image(project, row) for row in chosen]
+    targets = [target for one in plans for target in one.targets]
+    return _verify_all(project, targets, state, {}, as_json=options.json)
+
+
+def _plan_of_image(project: Project, row: Row) -> Plan:
+    """The plan of an image that is there: its base is the one its label names."""
+    plan = project.plan([row], project.matrix.bases[0])
+    image = local_image(plan.targets[0].reference)
+    if image is None:
+        raise VerifyError(f"{plan.targets[0].reference}: the engine has no such image; run `nox -s build -- {row.tag}`")
+    named = dict(image.labels).get(OCI + "base.name")
+    base = next((one for one in project.matrix.bases if named in (one.name, one.image)), project.matrix.bases[0])
+    return project.plan([row], base)
+
+
+def _verify_all(
+    project: Project, targets: Sequence[Target], state: EngineState, digests: Mapping[str, str], *, as_json: bool
+) -> int:
+    """Verify images one after the other; 1 when there is any finding, else 0."""
+    findings = 0
+    for target in targets:
+        report = _verify(project, target, state, digests.get(target.name))
+        path = _report_path(project, target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report_json(report), encoding="utf-8")
+        if as_json:
+            print(report_json(report), end="")
+        else:
+            print_report(report)
+        findings += len(report.findings)
+        verdict = f"{len(report.findings)} findings" if report.findings else "clean"
+        say(f"verify {report.tag}: {verdict}; report: {path}")
+    return 1 if findings else 0
+
+
+def _verify(project: Project, target: Target, state: EngineState, digest: str | None) -> Report:
+    image = local_image(target.reference)
+    if image is None:
+        raise VerifyError(f"{target.reference}: the engine has no such image; run `nox -s build -- {target.tag}`")
+    emulated = target.platform.partition("/")[2] != state.architecture
+    how = "under emulation, which takes some minutes" if emulated else "natively"
+    say(f"verify {target.tag}: looking inside the image, {how}")
+    probe = _probe(project)
+    output = run_python(target.reference, probe, [], platform=target.platform, timeout_s=_PROBE_TIMEOUT_S)
+    return compare(
+        target,
+        image,
+        parse_probe(output, target.reference),
+        components=project.matrix.components,
+        built_digest=digest,
+        probe_digest=sha256_of(probe.encode()),
+        emulated=emulated,
+    )
+
+
+def _is_known_clean(project: Project, target: Target, digest: str) -> bool:
+    """Whether just this image was verified before: then a build need not look again."""
+    path = _report_path(project, target)
+    if not path.exists():
+        return False
+    text = path.read_text(encoding="utf-8")
+    return is_clean_report(text, digest=digest, probe_digest=sha256_of(_probe(project).encode()))
+
+
+def _probe(project: Project) -> str:
+    return (project.recipes / "scripts" / "probe.py").read_text(encoding="utf-8")
+
+
+def _report_path(project: Project, target: Target) -> Path:
+    return project.build / "reports" / f"{target.name}.json"
+
+
+class _Clock:
+    """Seconds that each part of a command took."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._last = now()
+        self.laps: list[tuple[str, float]] = []
+
+    def lap(self, name: str) -> None:
+        now = self._now()
+        self.laps.append((name, now - self._last))
+        self._last = now

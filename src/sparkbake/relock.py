@@ -1,0 +1,84 @@
+"""The `lock` command: resolve rows or a base anew and replace their locks."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from sparkbake.baselock import base_lock_to_json
+from sparkbake.bootstrap import lock_base
+from sparkbake.buildx import image_index
+from sparkbake.debianmirror import find_mirror
+from sparkbake.errors import LockError, ProcessError, UsageError
+from sparkbake.frozen import candidates
+from sparkbake.lock import Index, Locker
+from sparkbake.lockfile import base_lock_path, image_lock_to_json, lock_path, lock_to_json, parse_image_lock
+from sparkbake.mirrors import Mirrors
+from sparkbake.model import Base, ImageLock
+from sparkbake.project import Project, open_project
+from sparkbake.tables import say
+
+
+def lock(options: argparse.Namespace) -> int:
+    """Resolve rows or a base anew and write their locks."""
+    if bool(options.tags) == bool(options.base):
+        raise UsageError("lock: expected either tags or --base NAME")
+    project = open_project(options.root)
+    mirrors = project.mirrors(options.mirrors)
+    if options.base:
+        return _lock_base(project, mirrors, options)
+    chosen = project.select(options.tags)
+    locker = Locker(matrix=project.matrix, index=Index(url=mirrors.package_index), say=say)
+    for release in dict.fromkeys(row.release for row in chosen):
+        # All majors of a release are resolved together, since each takes its sibling's pins as preferences.
+        for one in locker.lock_release([row for row in project.rows if row.release == release]):
+            _write_lock(lock_path(project.locks, one.tag), lock_to_json(one), frozen=release.published)
+    return 0
+
+
+def _lock_base(project: Project, mirrors: Mirrors, options: argparse.Namespace) -> int:
+    (base,) = candidates(options.base, project.matrix)[:1]
+    path = base_lock_path(project.locks, base)
+    if base.image:
+        _write_lock(path, image_lock_to_json(_image_lock(base, base.image, options.apt_snapshot, path)), frozen=False)
+        return 0
+    locked, layout = lock_base(
+        name=base.name,
+        suites=base.suites,
+        include=sorted(project.matrix.os_packages),
+        architectures=["amd64", "arm64"],
+        mirror=find_mirror(mirrors.debian),
+        work_dir=project.cache,
+        say=say,
+    )
+    _write_lock(path, base_lock_to_json(locked), frozen=False)
+    say(f"the base lies in {layout}")
+    return 0
+
+
+def _image_lock(base: Base, reference: str, snapshot: str | None, path: Path) -> ImageLock:
+    if snapshot is None:
+        if not path.exists():
+            raise UsageError("lock: a registry base needs --apt-snapshot, such as 20260917T000000Z")
+        snapshot = parse_image_lock(path.read_text(encoding="utf-8"), str(path), "mend it").apt_snapshot
+    try:
+        index, manifests = image_index(reference, timeout_s=60)
+    except ProcessError as err:
+        raise LockError(f"{base.name}: the registry does not give {reference}: {err}") from err
+    wanted = tuple(sorted((name, digest) for name, digest in manifests.items() if name in ("amd64", "arm64")))
+    return ImageLock(name=base.name, reference=reference, index=index, manifests=wanted, apt_snapshot=snapshot)
+
+
+def _write_lock(path: Path, text: str, *, frozen: bool) -> None:
+    """Replace a lock whole or not at all; the lock of a published row may not change."""
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    if before == text:
+        say(f"{path}: unchanged")
+        return
+    if frozen and before is not None:
+        raise LockError(f"{path}: belongs to a published row, which may not change; give the new one another version")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".lock-", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+    say(f"{path}: written")

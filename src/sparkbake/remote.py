@@ -1,0 +1,80 @@
+"""Files on a package index: their size, and single members of a wheel without the rest of it."""
+
+import io
+import re
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sparkbake.errors import LockError
+
+_REQUEST_TIMEOUT_S = 60
+
+
+def _open(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401  (as urlopen has it)
+    request = urllib.request.Request(url, method=method, headers=dict(headers or {}))  # noqa: S310  (from the index)
+    try:
+        return urllib.request.urlopen(request, timeout=_REQUEST_TIMEOUT_S)  # noqa: S310
+    except urllib.error.URLError as err:
+        name = url.rpartition("/")[2]
+        raise LockError(f"{name}: cannot be read from the package index: {err}; is it reachable?") from err
+
+
+def content_length(url: str) -> int:
+    """Size of a file in bytes.
+
+    Raises:
+        LockError: it cannot be read.
+    """
+    with _open(url, method="HEAD") as answer:
+        return int(answer.headers["Content-Length"])
+
+
+class RemoteFile(io.RawIOBase):
+    """A file behind a URL, read in pieces: enough of a file for zipfile to read one member without the rest."""
+
+    _PIECE_BYTES = 1 << 20
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._size = content_length(url)
+        self._position = 0
+        self._start, self._piece = 0, b""
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = origin + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._position + size, self._size)
+        if not self._start <= self._position <= end <= self._start + len(self._piece):
+            self._fetch(self._position, max(end, min(self._position + self._PIECE_BYTES, self._size)))
+        data = self._piece[self._position - self._start : end - self._start]
+        self._position += len(data)
+        return data
+
+    def _fetch(self, start: int, end: int) -> None:
+        with _open(self._url, headers={"Range": f"bytes={start}-{end - 1}"}) as answer:
+            if answer.status != 206:  # noqa: PLR2004  (Partial Content)
+                raise LockError(f"{self._url.rpartition('/')[2]}: the package index does not answer range requests")
+            self._start, self._piece = start, answer.read()
+
+
+def read_member(wheel: zipfile.ZipFile, pattern: str) -> str:
+    names: Iterator[str] = (name for name in wheel.namelist() if re.fullmatch(pattern, name))
+    name = next(names, None)
+    if name is None:
+        raise LockError(f"the wheel has no file {pattern}")
+    return wheel.read(name).decode()

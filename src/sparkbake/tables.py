@@ -1,0 +1,99 @@
+"""Tables for a terminal and for Markdown; the one place that knows how rows look."""
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from sparkbake.estimate import Estimate
+from sparkbake.labels import overrides_label
+from sparkbake.model import Plan, Row
+from sparkbake.verify import Report
+
+_PIPE_WIDTH = 200
+
+
+def say(text: str) -> None:
+    """Tell the user what is going on; standard output is for results."""
+    print(f"sparkbake: {text}", file=sys.stderr, flush=True)
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """Write a table to standard output; as wide as it needs when that is no terminal."""
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, soft_wrap=False)
+    if title:
+        console.print(f"[bold]{title}[/bold]", highlight=False)
+    table = Table(*headers, box=None, pad_edge=False, header_style="bold", show_header=any(headers))
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if title:
+        console.print()
+
+
+def row_cells(row: Row, locked: str) -> tuple[str, ...]:
+    """Tag, strategy, foundation, transformers, overrides, locked."""
+    return (
+        row.tag,
+        row.release.strategy.value,
+        row.foundation.name,
+        row.variant.transformers,
+        overrides_label(row.overrides),
+        locked,
+    )
+
+
+IMAGES_BEGIN = "<!-- images -->"
+IMAGES_END = "<!-- end of images -->"
+
+ROW_HEADERS = ("tag", "strategy", "foundation", "transformers", "overrides", "locked")
+
+
+def markdown_images(rows: Sequence[Row]) -> str:
+    """The table of images in README.md, made from the matrix."""
+    names = [name for name, _version in rows[0].versions]
+    lines = [f"| tag | {' | '.join(names)} | overrides |", "|---" * (len(names) + 2) + "|"]
+    for row in rows:
+        versions = " | ".join(version for _name, version in row.versions)
+        lines.append(f"| `{row.tag}` | {versions} | {overrides_label(row.overrides)} |")
+    return "\n".join(lines) + "\n"
+
+
+def print_plan(plan: Plan, cost: Estimate, base: str) -> None:
+    """What a build will do, for a person."""
+    for target in plan.targets:
+        print_table(
+            ("layer", "packages", "download"),
+            [(one.name, str(len(one.wheels)), f"{one.size_bytes / 1e6:.1f} MB") for one in target.layers],
+            title=f"{target.reference} ({target.platform})",
+        )
+        print_table(
+            ("", ""),
+            [
+                ("base", base),
+                ("locked", f"{len(target.environment.wheels)} packages by hash, Python {target.environment.python}"),
+                ("created", dict(target.labels)["org.opencontainers.image.created"]),
+                *((f"override: {one.package}", one.reason) for one in target.overrides),
+                *(() if target.overrides else (("overrides", "none"),)),
+            ],
+        )
+    print_table(
+        ("", ""),
+        [
+            ("to download", f"at most {cost.download_bytes / 1e9:.2f} GB (without the base)"),
+            ("disk", f"at most {cost.disk_bytes / 1e9:.0f} GB in the engine's data folder"),
+        ],
+    )
+
+
+def print_report(report: Report) -> None:
+    """A verify report, for a person."""
+    how = "under emulation" if report.emulated else "natively"
+    print_table(("looked at", f"found ({how})"), report.facts, title=report.reference)
+    if report.findings:
+        print_table(
+            ("finding", "found", "expected"),
+            [(one.check, one.found, one.expected) for one in report.findings],
+            title=f"{len(report.findings)} findings",
+        )

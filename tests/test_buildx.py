@@ -1,0 +1,257 @@
+"""Claims about calling `docker buildx`: its arguments, and what is made of its answers."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.builders import make_log, make_vertex
+
+from sparkbake import buildx, process
+from sparkbake.buildx import BakeOptions, BakeResult, bake_argv
+from sparkbake.errors import BuildError, ProcessError
+
+RUN = "[spark-vllm-0_20_2-t4 layout 2/3] RUN python3 layout.py"
+FAILED = "process did not complete successfully: exit code: 1"
+DIGEST = "sha256:" + 64 * "a"
+
+
+# ---- arguments
+
+
+def argv(environment: Mapping[str, str] | None = None, **options: Any) -> list[str]:
+    return bake_argv(Path("b.json"), Path("m.json"), BakeOptions(**{"secrets": {}, **options}), environment or {})
+
+
+def test_the_plain_call_names_the_file_the_metadata_and_raw_progress() -> None:
+    assert argv() == [
+        "docker", "buildx", "bake", "--file", "b.json", "--metadata-file", "m.json", "--progress", "rawjson",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "added"),
+    [
+        ({"builder": "remote"}, ["--builder", "remote"]),
+        ({"no_cache": True}, ["--no-cache"]),
+        ({"readable": (Path("/bases"),)}, ["--allow=fs.read=/bases"]),
+        ({"writable": (Path("/images"),)}, ["--allow=fs.write=/images"]),
+    ],
+)
+def test_an_option_adds_its_words(options: dict[str, Any], added: list[str]) -> None:
+    words = argv(**options)
+    start = words.index(added[0])
+    assert words[start : start + len(added)] == added
+    assert [word for word in words if word not in added] == argv()
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"), [("auto", "rawjson"), ("plain", "rawjson"), ("quiet", "rawjson"), ("tty", "tty")]
+)
+def test_the_display_of_buildkit_itself_is_used_only_when_asked_for(progress: str, expected: str) -> None:
+    words = argv(progress=progress)
+    assert words[words.index("--progress") + 1] == expected
+
+
+def test_secrets_reach_every_target_as_files_that_may_be_read() -> None:
+    words = argv(secrets={"index": Path("/run/index"), "ca": Path("/etc/ca.pem")})
+    assert words[len(argv()) :] == [
+        "--allow=fs.read=/etc/ca.pem", "--set", "*.secrets+=id=ca,src=/etc/ca.pem",
+        "--allow=fs.read=/run/index", "--set", "*.secrets+=id=index,src=/run/index",
+    ]  # fmt: skip
+
+
+def test_proxies_of_this_machine_reach_the_steps_and_nothing_else_does() -> None:
+    environment = {"https_proxy": "http://proxy.example:3128", "NO_PROXY": "", "HOME": "/root", "TOKEN": "secret"}
+    assert argv(environment)[len(argv()) :] == ["--set", "*.args.https_proxy=http://proxy.example:3128"]
+
+
+# ---- a build
+
+
+class FakeBuild:
+    """Plays process.stream: prints lines, leaves metadata, and ends with a status."""
+
+    def __init__(self, *lines: str, status: int = 0, metadata: object = None) -> None:
+        self.lines = lines
+        self.status = status
+        self.metadata = metadata
+
+    def stream(self, words: Sequence[str], on_line: Callable[[str], None], *, cwd: Path, inherit: bool = False) -> int:
+        for line in () if inherit else self.lines:
+            on_line(line)
+        if self.metadata is not None:
+            Path(words[words.index("--metadata-file") + 1]).write_text(json.dumps(self.metadata), encoding="utf-8")
+        return self.status
+
+
+class Folder:
+    """A folder to build in, with what the user was shown."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path
+        self.log = path / "logs" / "bake.log"
+        self.shown: list[str] = []
+        self._monkeypatch = monkeypatch
+
+    def bake(self, fake: FakeBuild, **options: Any) -> BakeResult:
+        self._monkeypatch.setattr(process, "stream", fake.stream)
+        return buildx.bake(
+            self.path / "b.json",
+            self.path / "m.json",
+            BakeOptions(**{"secrets": {}, **options}),
+            root=self.path,
+            log=self.log,
+            show=self.shown.append,
+        )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    return Folder(tmp_path, monkeypatch)
+
+
+def test_a_build_gives_the_digest_of_each_target_and_what_ran(folder: Folder) -> None:
+    metadata = {
+        "buildx.build.warnings": [],
+        "one": {"containerimage.digest": DIGEST, "image.name": "x"},
+        "two": {"containerimage.digest": DIGEST},
+        "three": {"buildx.build.ref": "no image"},
+    }
+    result = folder.bake(FakeBuild(make_vertex(RUN), make_vertex(RUN, "completed"), metadata=metadata))
+    assert result.digests == {"one": DIGEST, "two": DIGEST}
+    assert result.executed == (RUN,)
+
+
+def test_metadata_of_a_former_build_is_not_taken_for_this_one(folder: Folder) -> None:
+    (folder.path / "m.json").write_text(json.dumps({"one": {"containerimage.digest": DIGEST}}), encoding="utf-8")
+    with pytest.raises(BuildError):
+        folder.bake(FakeBuild(status=1))
+    assert not (folder.path / "m.json").exists()
+
+
+def test_a_failed_build_is_told_with_target_step_last_lines_and_the_full_log(folder: Folder) -> None:
+    fake = FakeBuild(
+        make_vertex(RUN),
+        make_log(RUN, "Traceback\nOSError: no space\n"),
+        make_vertex(RUN, "completed", error=FAILED),
+        "ERROR: failed to solve",
+        status=1,
+    )
+    with pytest.raises(BuildError) as caught:
+        folder.bake(fake)
+    assert str(caught.value) == (
+        f"failed: {RUN}\n    Traceback\n    OSError: no space\n{FAILED}\nfull log: {folder.log}"
+    )
+
+
+def test_a_build_that_fails_before_any_step_is_told_with_what_buildx_said(folder: Folder) -> None:
+    with pytest.raises(BuildError) as caught:
+        folder.bake(FakeBuild("WARNING: old", "ERROR: no builder 'remote' found", status=1))
+    assert str(caught.value) == (
+        "docker buildx bake ended with 1:\n    WARNING: old\n    ERROR: no builder 'remote' found\n"
+        f"full log: {folder.log}"
+    )
+
+
+def test_the_full_log_has_every_line_of_every_step(folder: Folder) -> None:
+    lines = [make_log(RUN, f"line {number}\n") for number in range(100)]
+    with pytest.raises(BuildError):
+        folder.bake(FakeBuild(make_vertex(RUN), *lines, "ERROR: é", status=1))
+    logged = folder.log.read_text(encoding="utf-8").splitlines()
+    assert logged == [RUN, *(f"    line {number}" for number in range(100)), "ERROR: é"]
+
+
+@pytest.mark.parametrize(("progress", "shown"), [("auto", [RUN]), ("plain", [RUN, "    hello"]), ("quiet", [])])
+def test_the_user_sees_as_much_as_was_asked_for(folder: Folder, progress: str, shown: list[str]) -> None:
+    folder.bake(FakeBuild(make_vertex(RUN), make_log(RUN, "hello\n"), metadata={}), progress=progress)
+    assert folder.shown == shown
+
+
+def test_an_interrupt_is_passed_on(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeBuild()
+
+    def interrupt(*_arguments: object, **_named: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fake, "stream", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        folder.bake(fake)
+
+
+# ---- questions
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | ProcessError], None]:
+    """Let process.run give an answer, or fail."""
+
+    def set_answer(said: str | ProcessError) -> None:
+        def run(words: Sequence[str], *, timeout_s: float | None) -> str:
+            assert words[:2] == ["docker", "buildx"]
+            assert timeout_s is not None
+            if isinstance(said, ProcessError):
+                raise said
+            return said
+
+        monkeypatch.setattr(process, "run", run)
+
+    return set_answer
+
+
+Answer = Callable[[str | ProcessError], None]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("github.com/docker/buildx v0.29.1 a32761aeb3debd39be1eca514af3693af0db334b\n", "v0.29.1"),
+        ("github.com/docker/buildx 0.29.1+ds1 0.29.1+ds1-4\n", "0.29.1+ds1"),
+        ("", None),
+        (ProcessError("docker: not found on PATH"), None),
+    ],
+)
+def test_the_version_of_buildx_is_read_from_its_answer(
+    answer: Answer, said: str | ProcessError, expected: str | None
+) -> None:
+    answer(said)
+    assert buildx.buildx_version() == expected
+
+
+def test_a_registry_that_answers_gives_no_reason(answer: Answer) -> None:
+    answer("{}")
+    assert buildx.answers("registry.example/ubuntu:24.04", timeout_s=5) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ProcessError("long", returncode=1, output="dialing\nERROR: no such host"), "ERROR: no such host"),
+        (ProcessError("docker buildx: no end after 5 s"), "docker buildx: no end after 5 s"),
+    ],
+)
+def test_a_registry_that_does_not_answer_gives_the_reason_on_one_line(
+    answer: Answer, error: ProcessError, reason: str
+) -> None:
+    answer(error)
+    assert buildx.answers("registry.example/ubuntu:24.04", timeout_s=5) == reason
+
+
+def test_an_index_has_its_digest_and_the_linux_manifests(answer: Answer) -> None:
+    manifests = [
+        {"digest": "sha256:a", "platform": {"architecture": "amd64", "os": "linux"}},
+        {"digest": "sha256:b", "platform": {"architecture": "arm64", "os": "linux"}},
+        {"digest": "sha256:c", "platform": {"architecture": "amd64", "os": "windows"}},
+        {"digest": "sha256:d", "platform": {"architecture": "unknown", "os": "unknown"}},
+    ]
+    answer(json.dumps({"digest": "sha256:i", "manifests": manifests}))
+    assert buildx.image_index("registry.example/ubuntu:24.04", timeout_s=5) == (
+        "sha256:i",
+        {"amd64": "sha256:a", "arm64": "sha256:b"},
+    )
+
+
+def test_an_image_of_one_platform_has_no_manifests(answer: Answer) -> None:
+    answer(json.dumps({"digest": "sha256:i"}))
+    assert buildx.image_index("registry.example/ubuntu:24.04", timeout_s=5) == ("sha256:i", {})
