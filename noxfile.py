@@ -1,0 +1,135 @@
+"""Sessions, and nothing else: each installs what it needs, by hash, and calls the command line or a tool."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "tests"]
+
+ROOT = Path(__file__).parent
+REQUIREMENTS = ROOT / "tools" / "requirements"
+# A build stops its helpers before it ends; nox would otherwise give it a third of a second.
+INTERRUPT_TIMEOUT_S = 60.0
+
+
+def prepare(session: nox.Session, name: str) -> None:
+    """Install one of the locked requirement files, unless the environment has just that already."""
+    file = REQUIREMENTS / f"{name}.txt"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    stamp = Path(session.virtualenv.location) / "sparkbake-requirements"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
+        return
+    session.install("--require-hashes", "-r", str(file))
+    stamp.write_text(digest, encoding="utf-8")
+
+
+def sparkbake(session: nox.Session, command: str, *arguments: str) -> None:
+    """Call the project's command line from its sources."""
+    prepare(session, "run")
+    session.run(
+        "python", "-m", "sparkbake.cli", "--root", str(ROOT), command, *arguments,
+        env={"PYTHONPATH": str(ROOT / "src")},
+        interrupt_timeout=INTERRUPT_TIMEOUT_S,
+        terminate_timeout=INTERRUPT_TIMEOUT_S,
+    )  # fmt: skip
+
+
+@nox.session(name="list")
+def list_(session: nox.Session) -> None:
+    """The rows of the matrix: nox -s list [-- --json] [TAG...]."""
+    sparkbake(session, "list", *session.posargs)
+
+
+@nox.session
+def render(session: nox.Session) -> None:
+    """Write Dockerfiles and the bake file: nox -s render -- TAG..."""
+    sparkbake(session, "render", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Resolve anew: nox -s lock -- TAG... | --base NAME."""
+    sparkbake(session, "lock", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build and verify images: nox -s build -- TAG... [--dry-run] [--base NAME] ..."""
+    sparkbake(session, "build", *session.posargs)
+
+
+@nox.session
+def verify(session: nox.Session) -> None:
+    """Look inside images that the engine has: nox -s verify -- TAG..."""
+    sparkbake(session, "verify", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the generated tables of README.md: nox -s docs [-- --check]."""
+    sparkbake(session, "docs", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The default suite: no daemon, no network, seconds."""
+    prepare(session, "tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def engine_tests(session: nox.Session) -> None:
+    """The suites that need a Docker Engine and the package index."""
+    prepare(session, "tests")
+    session.run("pytest", "--run-engine", "--run-network", "-m", "engine or network", *session.posargs)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Build one image whole, as a user would, and verify it: nox -s e2e [-- TAG]."""
+    sparkbake(session, "build", *(session.posargs or ["0.32.0-t5"]), "--base", "auto")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff, mypy, shellcheck, hadolint on every golden Dockerfile."""
+    prepare(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    shell = ["quickstart", ".ci/run", *sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("tools/*.sh"))]
+    shell += sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("recipes/scripts/*.sh"))
+    session.run("shellcheck", *shell)
+    dockerfiles = sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("tests/golden/*/Dockerfile"))
+    if not dockerfiles:
+        session.error("found no tests/golden/*/Dockerfile to check")
+    session.run("hadolint", "--config", "tools/hadolint.yaml", *dockerfiles)
+
+
+@nox.session
+def update_requirements(session: nox.Session) -> None:
+    """Resolve tools/requirements/*.txt anew."""
+    session.install("uv")
+    compile_ = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
+    compile_ += ["--no-annotate", "--custom-compile-command", "nox -s update_requirements", "--upgrade"]
+    sources = {"quickstart": [], "run": ["pyproject.toml"], "tests": ["pyproject.toml"], "lint": ["pyproject.toml"]}
+    for name, files in sources.items():
+        own = REQUIREMENTS / f"{name}.in"
+        inputs = [*files, *([str(own)] if own.exists() else [])]
+        session.run(*compile_, *inputs, "--output-file", str(REQUIREMENTS / f"{name}.txt"))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure: nox -s bench -- NAME (a file in benchmarks/)."""
+    prepare(session, "run")
+    names = session.posargs or sorted(one.stem for one in (ROOT / "benchmarks").glob("*.py"))
+    for name in names:
+        session.run(
+            "python", str(ROOT / "benchmarks" / f"{name}.py"), env={"PYTHONPATH": str(ROOT / "src"), **os.environ}
+        )

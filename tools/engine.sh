@@ -1,0 +1,203 @@
+#!/bin/sh
+# Gives this machine a Docker Engine and arm64 emulation where they are missing; leaves alone whatever works.
+#
+# Facts this rests on (tried on Debian 12):
+#  * Debian 12's own docker.io (20.10) is too old for OCI output; the packages of Debian unstable run on it as they
+#    are, but runc must stay Debian 12's own.
+#  * QEMU 7.2 hangs when it runs `import torch`; QEMU 10 does not.
+set -eu
+
+MIN_ENGINE=27
+MIN_QEMU=10
+
+say() { printf '%s\n' "engine: $*" >&2; }
+die() { printf '%s\n' "engine: error: $*" >&2; exit 1; }
+
+check=false
+case ${1:-} in
+    '') ;;
+    --check) check=true ;;
+    *) die "unknown argument '$1'; expected --check or nothing" ;;
+esac
+
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+os_id='' os_codename=''
+if [ -r /etc/os-release ]; then
+    # shellcheck source=/dev/null
+    os_id=$(. /etc/os-release && printf '%s' "${ID:-}")
+    # shellcheck source=/dev/null
+    os_codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+fi
+
+major() { printf '%s' "$1" | sed -E 's/^[^0-9]*([0-9]+).*/\1/'; }
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "$1, and this is not root; run 'sudo $0', or $2"
+}
+
+apt_install() {
+    say "installing: $*"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$root/apt.log" 2>&1 || {
+        cat "$root/apt.log" >&2
+        die "apt-get could not install: $*"
+    }
+}
+
+# The mirror this machine already uses, as its apt configuration names it.
+debian_mirror() {
+    # shellcheck disable=SC2016  # apt expands these, not the shell
+    apt-get indextargets --format '$(SITE)|$(CODENAME)' 'Created-By: Packages' |
+        sed -n "s/^\([^|]*\)|$os_codename$/\1/p" | head -n 1
+}
+
+# Newer Debian suites beside the machine's own, pinned so low that nothing else ever comes from them.
+add_suites() {
+    mirror=$(debian_mirror)
+    [ -n "$mirror" ] || die "found no apt source for $os_codename to take the mirror's address from; see 'apt-get indextargets'"
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    [ -r "$keyring" ] || die "found no $keyring; install debian-archive-keyring"
+    say "adding the suites sid and trixie of this machine's own mirror, pinned to 90 (nothing is upgraded from them)"
+    cat >/etc/apt/preferences.d/sparkbake <<EOF
+Package: *
+Pin: release n=sid
+Pin-Priority: 90
+
+Package: *
+Pin: release n=trixie
+Pin-Priority: 90
+EOF
+    cat >/etc/apt/sources.list.d/sparkbake.sources <<EOF
+# Added by sparkbake's tools/engine.sh: Docker Engine from sid, QEMU from trixie.
+Types: deb
+URIs: $mirror
+Suites: sid trixie
+Components: main
+Check-Valid-Until: no
+Signed-By: $keyring
+EOF
+}
+
+apt_ready=false
+prepare_apt() {
+    $apt_ready && return
+    [ "$os_id" = debian ] && [ "$os_codename" = bookworm ] && add_suites
+    say "reading the package lists"
+    apt-get update -qq >"$root/apt.log" 2>&1 || { cat "$root/apt.log" >&2; die "apt-get update failed (above)"; }
+    apt_ready=true
+}
+
+# ---- the engine
+
+engine_version() { docker version --format '{{.Server.Version}}' 2>/dev/null; }
+
+write_daemon_config() {
+    # OCI output and rewrite-timestamp need the containerd image store.
+    if [ -e /etc/docker/daemon.json ]; then
+        say "leaving /etc/docker/daemon.json as it is"
+    else
+        say 'writing /etc/docker/daemon.json: {"features": {"containerd-snapshotter": true}}'
+        mkdir -p /etc/docker
+        printf '%s\n' '{"features": {"containerd-snapshotter": true}}' >/etc/docker/daemon.json
+    fi
+}
+
+install_engine() {
+    need_root "no Docker Engine answers" "start the one that is installed, or install one: https://docs.docker.com/engine/install/"
+    case $os_id in
+        debian | ubuntu) ;;
+        *) die "no Docker Engine answers, and this script installs one only on Debian and Ubuntu (found '$os_id'); install Docker Engine $MIN_ENGINE or newer with buildx" ;;
+    esac
+    prepare_apt
+    write_daemon_config
+    if [ "$os_codename" = bookworm ]; then
+        apt_install docker.io/sid docker-cli/sid docker-buildx/sid containerd/sid runc iptables
+    else
+        apt_install docker.io docker-buildx
+    fi
+}
+
+start_engine() {
+    if [ -d /run/systemd/system ]; then
+        say "starting the docker service"
+        systemctl start docker
+    else
+        say "starting dockerd (no init system runs here); log: /var/log/dockerd.log"
+        rm -f /var/run/docker.pid
+        setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &
+    fi
+    tries=0
+    until engine_version >/dev/null; do
+        tries=$((tries + 1))
+        [ "$tries" -le 60 ] || { tail -n 20 /var/log/dockerd.log >&2 || true; die "the engine did not answer within 60 s"; }
+        sleep 1
+    done
+}
+
+if version=$(engine_version); then
+    say "engine $version answers; it is left as it is"
+    [ "$(major "$version")" -ge "$MIN_ENGINE" ] || die "engine $version is too old; expected $MIN_ENGINE or newer"
+elif $check; then
+    say "no engine answers: would install one from the distribution's packages and start it (root)"
+else
+    command -v dockerd >/dev/null || install_engine
+    need_root "no Docker Engine answers" "start it: sudo systemctl start docker"
+    start_engine
+    say "engine $(engine_version) answers"
+fi
+if docker buildx version >/dev/null 2>&1; then
+    say "buildx: $(docker buildx version | cut -d' ' -f2)"
+elif $check; then
+    say "buildx is missing: would install it"
+else
+    need_root "docker buildx is missing" "install it: https://docs.docker.com/build/install-buildx/"
+    prepare_apt
+    if [ "$os_codename" = bookworm ]; then apt_install docker-buildx/sid; else apt_install docker-buildx; fi
+fi
+
+# ---- arm64 programs
+
+[ "$(uname -m)" != aarch64 ] || { say "this machine is arm64; no emulation needed"; exit 0; }
+
+binfmt=/proc/sys/fs/binfmt_misc
+
+qemu_version() {
+    interpreter=$(sed -n 's/^interpreter //p' "$binfmt/qemu-aarch64" 2>/dev/null) || return 1
+    # Debian registers a link whose name tells QEMU how it was called; the program behind it answers --version.
+    interpreter=$(readlink -f "$interpreter")
+    [ -x "$interpreter" ] && "$interpreter" --version | head -n 1
+}
+
+install_emulation() {
+    need_root "arm64 programs do not run here" "install QEMU $MIN_QEMU or newer and register it with binfmt_misc"
+    prepare_apt
+    if [ "$os_codename" = bookworm ]; then
+        apt_install qemu-user-static/trixie qemu-user/trixie qemu-user-binfmt/trixie arch-test mmdebstrap
+    else
+        apt_install qemu-user-static arch-test mmdebstrap
+    fi
+    if [ ! -e "$binfmt/register" ]; then
+        say "mounting binfmt_misc"
+        mount -t binfmt_misc binfmt_misc "$binfmt"
+    fi
+    if [ ! -e "$binfmt/qemu-aarch64" ]; then
+        say "registering QEMU for arm64"
+        conf=
+        for found in /usr/lib/binfmt.d/qemu-aarch64.conf /usr/lib/binfmt.d/qemu-aarch64-static.conf; do
+            if [ -r "$found" ]; then conf=$found; fi
+        done
+        [ -n "$conf" ] || die "found no /usr/lib/binfmt.d/qemu-aarch64.conf to register"
+        grep -m1 '^:' "$conf" >"$binfmt/register"
+    fi
+}
+
+if [ ! -e "$binfmt/qemu-aarch64" ]; then
+    if $check; then
+        say "arm64 programs do not run here: would install QEMU from the distribution's packages (root)"
+        exit 0
+    fi
+    install_emulation
+fi
+version=$(qemu_version) || die "binfmt_misc names an arm64 interpreter that does not run; see $binfmt/qemu-aarch64"
+[ "$(major "${version#*version }")" -ge "$MIN_QEMU" ] || die "$version is too old (7.2 hangs on 'import torch'); expected $MIN_QEMU or newer"
+say "arm64 programs run here: $version"
