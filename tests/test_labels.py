@@ -4,6 +4,7 @@ import pytest
 from tests.builders import make_lock, make_matrix, make_row
 
 from sparkbake.labels import image_labels, overrides_label, revision, rfc3339
+from sparkbake.lockfile import lock_digest
 from sparkbake.model import Override
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -59,7 +60,7 @@ def test_overrides_stand_in_a_label_sorted_and_none_is_said_too() -> None:
 
 def test_the_lock_and_the_architecture_compiled_for_stand_in_labels() -> None:
     labels = labels_of()
-    assert labels["dev.example.lock_digest"] == make_lock(make_row("0.20.2-t5")).entry_digest
+    assert labels["dev.example.lock_digest"] == lock_digest(make_lock(make_row("0.20.2-t5")))
     assert labels["dev.example.jit_arch"] == "12.1a"
 
 

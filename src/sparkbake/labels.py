@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from sparkbake.lockfile import lock_digest
 from sparkbake.model import ImageKind, Lock, Matrix, Override, Pairs, Row
 
 # https://github.com/opencontainers/image-spec/blob/main/annotations.md
@@ -27,7 +28,7 @@ def image_labels(matrix: Matrix, row: Row, lock: Lock, *, image: ImageKind, base
         OCI + "base.digest": base_digest,
         OCI + "ref.name": row.tag,
         f"{prefix}.overrides": overrides_label(row.overrides),
-        f"{prefix}.lock_digest": lock.entry_digest,
+        f"{prefix}.lock_digest": lock_digest(lock),
         f"{prefix}.jit_arch": matrix.chip.jit_arch,
         **{f"{prefix}.{name}_version": version for name, version in row.versions},
     }

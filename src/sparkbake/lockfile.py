@@ -37,14 +37,14 @@ def entry_digest(matrix: Matrix, row: Row) -> str:
         canonical(
             {
                 "platform": matrix.chip.platform,
-                "bases": [(base.name, base.python, base.manylinux) for base in matrix.bases],
+                "bases": sorted((base.name, base.python, base.manylinux) for base in matrix.bases),
                 "uv": matrix.uv,
-                "components": [asdict(one) for one in matrix.components],
-                "extras": [one.requirement for one in matrix.extras],
-                "versions": row.versions,
+                "components": {one.name: (one.distribution, sorted(one.extras)) for one in matrix.components},
+                "extras": sorted(one.requirement for one in matrix.extras),
+                "versions": dict(row.versions),
                 "as_of": row.release.as_of,
-                "newer": [(one.package, one.as_of) for one in row.release.newer],
-                "declares": row.release.declares,
+                "newer": {one.package: one.as_of for one in row.release.newer},
+                "declares": dict(row.release.declares),
                 "overrides": [one.package for one in row.overrides],
                 "git": (row.release.tag, row.release.commit),
             }
@@ -65,7 +65,16 @@ def base_lock_path(locks: Path, base: Base) -> Path:
 
 def lock_to_json(lock: Lock) -> str:
     """The file of a lock: JSON, one package a line, with its own digest."""
-    body = {
+    return _pretty({**_lock_body(lock), "digest": lock_digest(lock)})
+
+
+def lock_digest(lock: Lock) -> str:
+    """Digest of all that a lock says; its file carries it."""
+    return sha256_of(canonical(_lock_body(lock)))
+
+
+def _lock_body(lock: Lock) -> dict[str, object]:
+    return {
         "schema": SCHEMA,
         "tag": lock.tag,
         "entry_digest": lock.entry_digest,
@@ -77,7 +86,6 @@ def lock_to_json(lock: Lock) -> str:
             for one in lock.environments
         },
     }
-    return _pretty({**body, "digest": sha256_of(canonical(body))})
 
 
 def image_lock_to_json(lock: ImageLock) -> str:

@@ -114,7 +114,7 @@ class Collision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Foundation:
-    """CUDA, NCCL, torch and what is pinned with them; `name` is `<torch>-cu<major><minor>[-v<n>]`."""
+    """CUDA, NCCL, torch and what is pinned with them; `name` is `<torch>[-v<n>]-cu<major><minor>`."""
 
     name: str
     versions: Pairs
