@@ -101,6 +101,7 @@ class Folder:
             self.path / "b.json",
             self.path / "m.json",
             BakeOptions(**{"secrets": {}, **options}),
+            targets=["small-4", "small-5"],
             root=self.path,
             log=self.log,
             show=self.shown.append,
@@ -142,7 +143,7 @@ def test_a_failed_build_is_told_with_target_step_last_lines_and_the_full_log(fol
     with pytest.raises(BuildError) as caught:
         folder.bake(fake)
     assert str(caught.value) == (
-        f"failed: {RUN}\n    Traceback\n    OSError: no space\n{FAILED}\nfull log: {folder.log}"
+        f"small-4, small-5: failed: {RUN}\n    Traceback\n    OSError: no space\n{FAILED}\nfull log: {folder.log}"
     )
 
 
@@ -150,7 +151,7 @@ def test_a_build_that_fails_before_any_step_is_told_with_what_buildx_said(folder
     with pytest.raises(BuildError) as caught:
         folder.bake(FakeBuild("WARNING: old", "ERROR: no builder 'remote' found", status=1))
     assert str(caught.value) == (
-        "docker buildx bake ended with 1:\n    WARNING: old\n    ERROR: no builder 'remote' found\n"
+        "small-4, small-5: docker buildx bake ended with 1:\n    WARNING: old\n    ERROR: no builder 'remote' found\n"
         f"full log: {folder.log}"
     )
 

@@ -105,6 +105,7 @@ def build(
                 readable=(chosen.folder,) if chosen.folder else (),
                 writable=(output.oci.parent if len(plan.targets) == 1 else output.oci,) if output.oci else (),
             ),
+            targets=[one.name for one in plan.targets],
             root=root,
             log=folder / "logs" / f"{plan.targets[0].name}.log",
             show=say,

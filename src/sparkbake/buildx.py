@@ -67,11 +67,19 @@ def bake_argv(bake_file: Path, metadata: Path, options: BakeOptions, environment
 
 
 def bake(
-    bake_file: Path, metadata: Path, options: BakeOptions, *, root: Path, log: Path, show: Callable[[str], None]
+    bake_file: Path,
+    metadata: Path,
+    options: BakeOptions,
+    *,
+    targets: Sequence[str],
+    root: Path,
+    log: Path,
+    show: Callable[[str], None],
 ) -> BakeResult:
     """Build all targets of a bake file.
 
     Args:
+        targets: names of what is built, for messages.
         root: the folder that the paths in the bake file are relative to.
         log: where the full log goes.
 
@@ -90,7 +98,7 @@ def bake(
         )
         status = process.stream(argv, progress.feed, cwd=root, inherit=options.progress == "tty")
     if status:
-        raise BuildError(_story(progress, status, log))
+        raise BuildError(f"{', '.join(targets)}: {_story(progress, status, log)}")
     return BakeResult(digests=_digests(metadata), executed=progress.executed)
 
 

@@ -25,6 +25,7 @@ class _Step:
     cached: bool = False
     error: str = ""
     began_s: float = 0.0
+    partial: str = ""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
 
 
@@ -103,17 +104,25 @@ class Progress:
             step.error = vertex["error"]
         if vertex.get("completed") and not step.finished:
             step.finished = True
+            if step.partial:
+                self._print(step, step.partial)
+                step.partial = ""
             state = "failed" if step.error else "cached" if step.cached else "done"
             self._say(step, f"{_short(step.name)}: {state}, {time.monotonic() - step.began_s:.1f} s")
 
     def _entry(self, entry: dict[str, Any]) -> None:
         step = self._steps.setdefault(entry["vertex"], _Step(name="?"))
-        text = base64.b64decode(entry.get("data") or "").decode(errors="replace")
-        for line in text.splitlines():
-            step.lines.append(line)
-            self._log(f"    {line}")
-            if self._verbose or line.startswith(_REMARKS):
-                self._show(f"    {line}")
+        text = step.partial + base64.b64decode(entry.get("data") or "").decode(errors="replace")
+        # A chunk may end in the middle of a line.
+        *lines, step.partial = text.split("\n")
+        for line in lines:
+            self._print(step, line.rstrip("\r"))
+
+    def _print(self, step: _Step, line: str) -> None:
+        step.lines.append(line)
+        self._log(f"    {line}")
+        if self._verbose or line.startswith(_REMARKS):
+            self._show(f"    {line}")
 
     def _status(self, status: dict[str, Any]) -> None:
         """What BuildKit does inside a step; of interest where it exports, which takes long and prints nothing else."""
