@@ -96,7 +96,7 @@ releases:
         version: "4.57.6"
       t5:
         version: "5.8.0"
-        overrides: {transformers: the models of today need it}
+        overrides: {transformers: models of today need it}
   "0.32.0":
     strategy: wheels
     foundation: 2.11.0-cu130
@@ -614,7 +614,7 @@ BAD_VALUES = (
     ),
 )
 
-_T5 = '        version: "5.8.0"\n        overrides: {transformers: the models of today need it}\n'
+_T5 = '        version: "5.8.0"\n        overrides: {transformers: models of today need it}\n'
 _OVERRIDES = "    overrides:\n      torch: the foundation has a fix that 2.10.0 lacks\n"
 _LAYERS_START = "- name: torch\n    packages: [torch, nvidia"
 _TAKE = "take a version that it admits, or add `overrides:"

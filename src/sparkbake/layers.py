@@ -26,14 +26,8 @@ def group_of(name: str, groups: Sequence[Group]) -> str:
 
 def difference(wheels: Sequence[Wheel], siblings: Sequence[Sequence[Wheel]]) -> frozenset[str]:
     """Names of the packages that are not the same file in every sibling environment."""
-    names = {one.name for one in wheels}
-    files = {one.sha256 for one in wheels}
-    differing: set[str] = set()
-    for sibling in siblings:
-        others = {one.sha256 for one in sibling}
-        differing |= {one.name for one in wheels if one.sha256 not in others}
-        differing |= {one.name for one in sibling if one.sha256 not in files}
-    return frozenset(differing & names)
+    files = [{one.sha256 for one in sibling} for sibling in siblings]
+    return frozenset(one.name for one in wheels if any(one.sha256 not in others for others in files))
 
 
 def split(wheels: Sequence[Wheel], groups: Sequence[Group], differing: frozenset[str]) -> tuple[Layer, ...]:
