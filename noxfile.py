@@ -1,7 +1,6 @@
 """Sessions, and nothing else: each installs what it needs, by hash, and calls the command line or a tool."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import nox
@@ -92,7 +91,7 @@ def engine_tests(session: nox.Session) -> None:
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Build one image whole, as a user would, and verify it: nox -s e2e [-- TAG]."""
-    sparkbake(session, "build", *(session.posargs or ["0.32.0-t5"]), "--base", "auto")
+    sparkbake(session, "build", *(session.posargs or ["0.32.0-t5"]))
 
 
 @nox.session
@@ -126,10 +125,9 @@ def update_requirements(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: nox -s bench -- NAME (a file in benchmarks/)."""
+    """Measure: nox -s bench -- NAME [ARGS...] (a file in benchmarks/)."""
+    if not session.posargs:
+        session.error("expected the name of a file in benchmarks/, such as build_ratio")
     prepare(session, "run")
-    names = session.posargs or sorted(one.stem for one in (ROOT / "benchmarks").glob("*.py"))
-    for name in names:
-        session.run(
-            "python", str(ROOT / "benchmarks" / f"{name}.py"), env={"PYTHONPATH": str(ROOT / "src"), **os.environ}
-        )
+    name, *arguments = session.posargs
+    session.run("python", str(ROOT / "benchmarks" / f"{name}.py"), *arguments, env={"PYTHONPATH": str(ROOT / "src")})

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tag", default="0.32.0-t5")
+    parser.add_argument("--empty-build-cache", action="store_true", required=True, help="say that it may be emptied")
     options = parser.parse_args()
     if shutil.which("zstd") is None:
         sys.exit("zstd is missing; install it: apt-get install zstd")

@@ -2,15 +2,21 @@
 
 import base64
 import hashlib
+import importlib.util
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
+
+from tests.debian import make_lock as debian_lock
 
 from sparkbake.bake import bake_file
+from sparkbake.baselock import base_lock_to_json
 from sparkbake.errors import MatrixError
-from sparkbake.lockfile import entry_digest, load_lock, parse_image_lock
+from sparkbake.lockfile import base_lock_path, entry_digest, image_lock_to_json, load_lock, parse_image_lock
 from sparkbake.matrix import load_matrix, parse_matrix, rows
 from sparkbake.model import Environment, ImageLock, Lock, Matrix, Plan, Row, Wheel
 from sparkbake.render import render_target
@@ -19,6 +25,7 @@ from sparkbake.resolve import FrozenBase, resolve
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "locks"
 RECIPES = ROOT / "recipes"
+INDEX = "sha256:" + 64 * "4"  # of the small matrix's debian-13
 
 SMALL_MATRIX = """\
 schema: "1"
@@ -190,6 +197,34 @@ def make_plan(*tags: str, matrix: Matrix | None = None, frozen: FrozenBase | Non
     chosen = [make_row(tag, matrix) for tag in tags or ("0.20.2-t4",)]
     locks = {row.tag: make_lock(row, matrix) for row in chosen}
     return resolve(matrix, chosen, locks, frozen or make_frozen(matrix=matrix), {})
+
+
+def write_base_locks(locks: Path, matrix: Matrix) -> None:
+    """Locks of both bases of the small matrix."""
+    texts = {
+        "ubuntu-24.04": image_lock_to_json(make_image_lock()),
+        "debian-13": base_lock_to_json(
+            debian_lock(include=matrix.os_packages, index_digest=INDEX, manifests=(("arm64", "sha256:" + 64 * "5"),))
+        ),
+    }
+    for base in matrix.bases:
+        path = base_lock_path(locks, base)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(texts[base.name], encoding="utf-8")
+
+
+def load_script(name: str) -> ModuleType:
+    """A script of recipes/, which is no part of the package; without leaving compiled files beside it."""
+    spec = importlib.util.spec_from_file_location(name, RECIPES / "scripts" / f"{name}.py")
+    if spec is None or spec.loader is None:
+        raise ValueError(f"recipes/scripts/{name}.py cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    return module
 
 
 # ---- what BuildKit says with `--progress rawjson`

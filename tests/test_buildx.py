@@ -20,20 +20,32 @@ DIGEST = "sha256:" + 64 * "a"
 # ---- arguments
 
 
+def made_options(**options: Any) -> BakeOptions:
+    return BakeOptions(**{"builder": "default", "secrets": {}, **options})
+
+
 def argv(environment: Mapping[str, str] | None = None, **options: Any) -> list[str]:
-    return bake_argv(Path("b.json"), Path("m.json"), BakeOptions(**{"secrets": {}, **options}), environment or {})
+    return bake_argv(Path("b.json"), Path("m.json"), made_options(**options), environment or {})
 
 
-def test_the_plain_call_names_the_file_the_metadata_and_raw_progress() -> None:
+def test_the_plain_call_names_the_file_the_metadata_the_builder_and_raw_progress() -> None:
     assert argv() == [
-        "docker", "buildx", "bake", "--file", "b.json", "--metadata-file", "m.json", "--progress", "rawjson",
+        "docker", "buildx", "bake", "--file", "b.json", "--metadata-file", "m.json",
+        "--builder", "default", "--progress", "rawjson",
     ]  # fmt: skip
+
+
+def test_the_builder_is_always_the_one_that_was_chosen() -> None:
+    """Whichever one is current on this machine, it is not asked."""
+    words = argv(builder="remote")
+    assert words[words.index("--builder") + 1] == "remote"
+    with pytest.raises(TypeError, match="builder"):
+        BakeOptions(secrets={})  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
     ("options", "added"),
     [
-        ({"builder": "remote"}, ["--builder", "remote"]),
         ({"no_cache": True}, ["--no-cache"]),
         ({"readable": (Path("/bases"),)}, ["--allow=fs.read=/bases"]),
         ({"writable": (Path("/images"),)}, ["--allow=fs.write=/images"]),
@@ -100,7 +112,7 @@ class Folder:
         return buildx.bake(
             self.path / "b.json",
             self.path / "m.json",
-            BakeOptions(**{"secrets": {}, **options}),
+            made_options(**options),
             targets=["small-4", "small-5"],
             root=self.path,
             log=self.log,
@@ -154,6 +166,32 @@ def test_a_build_that_fails_before_any_step_is_told_with_what_buildx_said(folder
         "small-4, small-5: docker buildx bake ended with 1:\n    WARNING: old\n    ERROR: no builder 'remote' found\n"
         f"full log: {folder.log}"
     )
+
+
+@pytest.mark.parametrize("sign", ["write /x: no space left on device", "OSError: [Errno 28]", "failed (os error 28)"])
+def test_a_full_disk_is_told_as_such_with_what_frees_it(folder: Folder, sign: str) -> None:
+    fake = FakeBuild(
+        make_vertex(RUN), make_log(RUN, f"{sign}\n"), make_vertex(RUN, "completed", error=FAILED), status=1
+    )
+    with pytest.raises(BuildError) as caught:
+        folder.bake(fake)
+    assert str(caught.value).endswith(
+        f"full log: {folder.log}\n"
+        "the disk is full: free some (docker image prune, docker builder prune), then run it again"
+    )
+
+
+def test_the_display_of_buildkit_itself_says_nothing_of_what_ran(folder: Folder) -> None:
+    metadata = {"one": {"containerimage.digest": DIGEST}}
+    result = folder.bake(FakeBuild(make_vertex(RUN), metadata=metadata), progress="tty")
+    assert result == BakeResult(digests={"one": DIGEST}, executed=None)
+    assert folder.shown == []
+
+
+def test_a_failure_under_the_display_of_buildkit_itself_points_to_what_was_shown(folder: Folder) -> None:
+    with pytest.raises(BuildError) as caught:
+        folder.bake(FakeBuild(make_vertex(RUN), status=1), progress="tty")
+    assert str(caught.value) == "small-4, small-5: failed: see above; --progress plain keeps a log"
 
 
 def test_the_full_log_has_every_line_of_every_step(folder: Folder) -> None:

@@ -68,7 +68,7 @@ def test_list_names_locks_that_cannot_be_built_from(checkout: Path, capsys: pyte
     damaged.write_text(damaged.read_text().replace("2", "3", 1))
     assert main(["--root", str(checkout), "list", "--json"]) == 0
     states = {row["tag"]: row["locked"] for row in json.loads(capsys.readouterr().out)}
-    assert states["0.20.2-t4"] == "no"
+    assert states["0.20.2-t4"] == "missing"
     assert states["0.25.1-t5"] == "damaged"
     assert states["0.32.0-t5"] == "yes"
 
@@ -91,8 +91,15 @@ def test_a_missing_matrix_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["build", "0.32.0-t5", "--base", "fedora", "--dry-run"], "--base: got 'fedora', expected auto or one of"),
         (["lock"], "expected either tags or --base NAME"),
         (["list", ""], "got an empty tag or pattern"),
-        (["build", "0.32.0-t5", "--push", "--no-verify"], "nothing is pushed that was not verified"),
-        (["build", "0.32.0-t5", "--push", "--output", "oci:x"], "--output and --push exclude each other"),
+        (
+            ["build", "0.32.0-t5", "--push", "--no-verify", "--base", "debian-13"],
+            "nothing is pushed that was not verified",
+        ),
+        (
+            ["build", "0.32.0-t5", "--push", "--output", "oci:x", "--base", "debian-13"],
+            "--output and --push exclude each other",
+        ),
+        (["build", "0.32.0-t5", "--push"], "--push needs --base NAME"),
         (["build", "0.32.0-t5", "--output", "x.tar"], "--output: got 'x.tar', expected oci:FILE"),
         (["build", "0.32.0-t5", "--output", "oci:/no/such/folder/x"], "the folder /no/such/folder does not exist"),
     ],

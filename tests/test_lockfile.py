@@ -108,6 +108,26 @@ def test_a_missing_lock_is_told_with_the_command_that_makes_it(tmp_path: Path) -
     assert str(caught.value) == f"{tmp_path}/0.20.2-t4.json: there is no lock for 0.20.2-t4; {REMEDY}"
 
 
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        (None, "missing"),
+        (sealed(lambda body: body.update(entry_digest="sha256:" + 64 * "0")), "stale"),
+        (lockfile.lock_to_json(make_lock()).replace('"2.11.0"', '"2.11.1"', 1), "damaged"),
+        ("{", "damaged"),
+    ],
+    ids=["missing", "stale", "edited", "no JSON"],
+)
+def test_the_state_of_a_lock_that_cannot_be_built_from_is_told_apart(
+    tmp_path: Path, text: str | None, state: str
+) -> None:
+    if text is not None:
+        write(tmp_path, text)
+    with pytest.raises(LockError) as caught:
+        lockfile.load_lock(tmp_path, make_matrix(), make_row())
+    assert caught.value.state == state
+
+
 def test_one_changed_byte_is_told_with_both_digests(tmp_path: Path) -> None:
     text = lockfile.lock_to_json(make_lock())
     with pytest.raises(

@@ -13,7 +13,9 @@ from sparkbake.engine import EngineState
 from sparkbake.errors import PreflightError
 from sparkbake.preflight import Needs, arm64_program, ca_bundle, certificate_faults, check, emulation_fault
 
-STATE = EngineState(version="28.5.2", architecture="amd64", has_containerd_store=True, data_folder="/var/lib/docker")
+STATE = EngineState(
+    version="28.5.2", architecture="amd64", has_containerd_store=True, data_folder="/var/lib/docker", cached_bytes=0
+)
 NEEDS = Needs(architecture="arm64", disk_bytes=45 * 10**9)
 BINFMT = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 
@@ -64,7 +66,7 @@ def test_an_engine_without_a_readable_version_is_told() -> None:
 def test_the_missing_containerd_store_is_told_with_the_setting_that_turns_it_on() -> None:
     assert faults(state=replace(STATE, has_containerd_store=False)) == (
         "the engine does not use the containerd image store, which reproducible file times and OCI output need; "
-        'put {"features": {"containerd-snapshotter": true}} into /etc/docker/daemon.json and restart it: '
+        'add "features": {"containerd-snapshotter": true} to /etc/docker/daemon.json and restart it: '
         "sudo systemctl restart docker",
     )
 
@@ -76,10 +78,13 @@ def test_missing_buildx_is_told_with_the_command_that_installs_it() -> None:
 
 
 def test_old_buildx_is_told_with_what_is_expected() -> None:
-    assert faults(buildx="v0.10.5") == ("docker buildx v0.10.5 is too old: expected 0.17 or newer; upgrade it",)
+    assert faults(buildx="v0.21.9") == (
+        "docker buildx v0.21.9 is too old: expected 0.22 or newer; "
+        "upgrade it: sudo apt-get install docker-buildx (or docker-buildx-plugin)",
+    )
 
 
-@pytest.mark.parametrize("version", ["v0.17.0", "0.29.1+ds1", "v0.30.0-rc1", "v1.0.0", "a-build-of-my-own"])
+@pytest.mark.parametrize("version", ["v0.22.0", "0.29.1+ds1", "v0.30.0-rc1", "v1.0.0", "a-build-of-my-own"])
 def test_newer_buildx_and_one_of_unknown_version_are_fine(version: str) -> None:
     assert faults(buildx=version) == ()
 
@@ -102,6 +107,23 @@ def test_a_full_disk_is_told_with_what_is_needed_and_what_frees_it() -> None:
     )
 
 
+def test_what_the_build_cache_holds_already_is_taken_off() -> None:
+    assert faults(state=replace(STATE, cached_bytes=40 * 10**9), free=10 * 10**9) == ()
+    assert faults(state=replace(STATE, cached_bytes=40 * 10**9), free=9 * 10**9) == (
+        "/var/lib/docker has 9.0 GB free: expected 10.0 GB (5.0 for the build, 5 to spare); "
+        "free some: docker builder prune, docker image prune",
+    )
+
+
+def test_a_cache_larger_than_the_build_still_leaves_some_to_spare() -> None:
+    (fault,) = faults(state=replace(STATE, cached_bytes=10**12), free=0)
+    assert "expected 5.0 GB (0.0 for the build, 5 to spare)" in fault
+
+
+def test_the_disk_of_another_machine_is_not_looked_at() -> None:
+    assert faults(state=replace(STATE, data_folder=""), free=0) == ()
+
+
 @pytest.mark.parametrize("free", [50 * 10**9, None])
 def test_enough_disk_and_one_that_cannot_be_seen_are_fine(free: int | None) -> None:
     assert faults(free=free) == ()
@@ -117,15 +139,32 @@ def test_a_certificate_bundle_that_is_not_there_is_told_with_its_variable() -> N
     )
 
 
+@pytest.mark.parametrize("value", ["proxy:3128", "proxy", "http://", "ftp://proxy:3128", "//proxy:3128"])
+def test_a_proxy_variable_that_is_no_address_is_told_with_one(value: str) -> None:
+    assert faults(environment={"https_proxy": value}) == (
+        f"https_proxy is '{value}': expected an address such as http://proxy:3128; export it anew or unset it",
+    )
+
+
+def test_a_proxy_variable_that_cannot_even_be_taken_apart_is_told() -> None:
+    (fault,) = faults(environment={"HTTPS_PROXY": "http://[fe80::1:3128"})
+    assert fault.startswith("HTTPS_PROXY is 'http://[fe80::1:3128': expected an address")
+
+
+@pytest.mark.parametrize("value", ["", "http://proxy:3128", "https://user:word@proxy", "socks5h://127.0.0.1:1080"])
+def test_a_proxy_variable_that_is_an_address_is_fine(value: str) -> None:
+    assert faults(environment={"HTTP_PROXY": value, "NO_PROXY": "localhost"}) == ()
+
+
 def test_all_faults_are_told_at_once() -> None:
     found = faults(
         state=replace(STATE, version="20.10", has_containerd_store=False),
         buildx=None,
         emulation="there is none",
         free=0,
-        environment={"SSL_CERT_FILE": "/nowhere"},
+        environment={"SSL_CERT_FILE": "/nowhere", "HTTP_PROXY": "proxy"},
     )
-    assert len(found) == 6
+    assert len(found) == 7
 
 
 def test_the_certificates_that_this_machine_was_told_to_trust_are_used(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from sparkbake.progress import Progress
 CONTEXT = "[internal] load build context"
 COPY = "[image 2/3] COPY --link --from=layout /layers/torch/ /"
 RUN = "[layout 2/3] RUN --mount=type=secret,id=ca --mount=type=bind,source=.,target=/x python3 /x/layout.py"
+RUN_SHOWN = "[layout 2/3] RUN python3 /x/layout.py"
 OTHER = "[system 1/2] RUN /x/os-packages.sh curl"
 FAILED = 'process "/bin/bash -c python3 /x/layout.py" did not complete successfully: exit code: 1'
 CANCELED = (
@@ -37,7 +38,7 @@ def test_a_failure_names_the_step_its_error_and_its_last_lines() -> None:
     lines = [make_log(RUN, f"line {number}\n") for number in range(30)]
     failure = Watched(make_vertex(RUN), *lines, make_vertex(RUN, "completed", error=FAILED)).progress.failure
     assert failure is not None
-    assert (failure.step, failure.error) == (RUN, FAILED)
+    assert (failure.step, failure.error) == (RUN_SHOWN, FAILED)
     assert failure.lines == tuple(f"line {number}" for number in range(10, 30))
 
 
@@ -51,7 +52,7 @@ def test_a_canceled_step_is_not_the_failure_though_it_ends_first() -> None:
         make_vertex(RUN, "completed", error=FAILED),
     ).progress.failure
     assert failure is not None
-    assert (failure.step, failure.lines) == (RUN, ("Traceback",))
+    assert (failure.step, failure.lines) == (RUN_SHOWN, ("Traceback",))
 
 
 def test_what_is_canceled_alone_is_no_failure() -> None:
@@ -132,7 +133,7 @@ def test_bytes_that_are_no_text_do_not_end_the_build() -> None:
 def test_a_line_of_a_step_that_was_not_announced_is_kept() -> None:
     failure = Watched(make_log(RUN, "early\n"), make_vertex(RUN, "completed", error=FAILED)).progress.failure
     assert failure is not None
-    assert (failure.step, failure.lines) == (RUN, ("early",))
+    assert (failure.step, failure.lines) == (RUN_SHOWN, ("early",))
 
 
 @pytest.mark.parametrize("line", ["ERROR: failed to solve: no such host", "", "12", '"text"', "[1]", "{broken"])

@@ -113,20 +113,61 @@ def test_where_it_may_not_install_it_says_what_is_missing(bare: Path, tmp_path: 
     assert "sudo" in done.stderr
 
 
-def test_an_engine_that_answers_is_left_alone(bare: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def spark(bare: Path, tmp_path: Path) -> Path:
+    """A folder of programs as an arm64 machine with an engine has them; apt-get only notes that it was called."""
     program(bare, "docker", 'case "$1" in version) echo 28.5.2 ;; buildx) echo "buildx v0.29.1 x" ;; esac')
     program(bare, "uname", "echo aarch64")
-    program(bare, "apt-get", f"touch {tmp_path}/apt-was-called")
-    done = subprocess.run(
-        [ROOT / "tools" / "engine.sh"],
-        env={"PATH": str(bare), "HOME": str(tmp_path)},
+    program(bare, "apt-get", f'echo "$*" >>{tmp_path}/apt-calls')
+    return bare
+
+
+def engine(path: Path, home: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [ROOT / "tools" / "engine.sh", *words],
+        env={"PATH": str(path), "HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
+
+
+def test_an_engine_that_answers_is_left_alone(spark: Path, tmp_path: Path) -> None:
+    """By another user than root, so that whatever it would install ends it."""
+    program(spark, "id", "echo 1000")
+    program(spark, "mmdebstrap", "exit 0")
+    program(spark, "arch-test", "exit 0")
+    done = engine(spark, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "engine 28.5.2 answers; it is left as it is" in done.stderr
-    assert not (tmp_path / "apt-was-called").exists()
+    assert "this machine is arm64; no emulation needed" in done.stderr
+    assert not (tmp_path / "apt-calls").exists()
+
+
+def test_root_gets_what_bootstraps_a_base(spark: Path, tmp_path: Path) -> None:
+    program(spark, "id", "echo 0")
+    done = engine(spark, tmp_path)
+    assert done.returncode == 0, done.stderr
+    update, install = (tmp_path / "apt-calls").read_text().splitlines()
+    assert update == "update -qq"
+    assert "--no-install-recommends mmdebstrap arch-test" in install
+
+
+def test_another_user_is_told_what_bootstraps_a_base(spark: Path, tmp_path: Path) -> None:
+    program(spark, "id", "echo 1000")
+    done = engine(spark, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "needed only where no registry answers: sudo apt-get install mmdebstrap arch-test" in done.stderr
+    assert not (tmp_path / "apt-calls").exists()
+
+
+def test_check_of_the_engine_installs_nothing(spark: Path, tmp_path: Path) -> None:
+    program(spark, "id", "echo 0")
+    done = engine(spark, tmp_path, "--check")
+    assert done.returncode == 0, done.stderr
+    assert "would install: mmdebstrap arch-test" in done.stderr
+    assert not (tmp_path / "apt-calls").exists()
 
 
 def test_an_engine_that_is_too_old_is_refused(bare: Path, tmp_path: Path) -> None:

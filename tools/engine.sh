@@ -78,10 +78,15 @@ Signed-By: $keyring
 EOF
 }
 
+# Debian's stable releases carry engines that are too old.
+newer_suites() {
+    [ "$os_id" = debian ] && case $os_codename in bookworm | trixie) true ;; *) false ;; esac
+}
+
 apt_ready=false
 prepare_apt() {
-    $apt_ready && return
-    [ "$os_id" = debian ] && [ "$os_codename" = bookworm ] && add_suites
+    if $apt_ready; then return; fi
+    if newer_suites; then add_suites; fi
     say "reading the package lists"
     apt-get update -qq >"$root/apt.log" 2>&1 || { cat "$root/apt.log" >&2; die "apt-get update failed (above)"; }
     apt_ready=true
@@ -89,7 +94,7 @@ prepare_apt() {
 
 # ---- the engine
 
-engine_version() { docker version --format '{{.Server.Version}}' 2>/dev/null; }
+engine_version() { docker version --format '{{.Server.Version}}' 2>"$root/engine.err"; }
 
 write_daemon_config() {
     # OCI output and rewrite-timestamp need the containerd image store.
@@ -104,17 +109,21 @@ write_daemon_config() {
 
 install_engine() {
     need_root "no Docker Engine answers" "start the one that is installed, or install one: https://docs.docker.com/engine/install/"
-    case $os_id in
-        debian | ubuntu) ;;
-        *) die "no Docker Engine answers, and this script installs one only on Debian and Ubuntu (found '$os_id'); install Docker Engine $MIN_ENGINE or newer with buildx" ;;
+    case $os_id-$os_codename in
+        debian-bookworm | debian-trixie | ubuntu-*) ;;
+        *) die "no Docker Engine answers, and this script installs one only on Debian 12 and 13 and on Ubuntu (found '$os_id $os_codename'); install Docker Engine $MIN_ENGINE or newer with buildx" ;;
     esac
     prepare_apt
     write_daemon_config
-    if [ "$os_codename" = bookworm ]; then
+    if newer_suites; then
         apt_install docker.io/sid docker-cli/sid docker-buildx/sid containerd/sid runc iptables
     else
         apt_install docker.io docker-buildx
     fi
+}
+
+show_engine_log() {
+    if [ -d /run/systemd/system ]; then journalctl --no-pager -n 20 -u docker; else tail -n 20 /var/log/dockerd.log; fi
 }
 
 start_engine() {
@@ -123,27 +132,39 @@ start_engine() {
         systemctl start docker
     else
         say "starting dockerd (no init system runs here); log: /var/log/dockerd.log"
+        # A pid file without its process is left of an engine that was killed.
+        if [ -s /var/run/docker.pid ] && kill -0 "$(cat /var/run/docker.pid)" 2>/dev/null; then
+            die "dockerd runs (process $(cat /var/run/docker.pid)) but does not answer; see its log, or stop it"
+        fi
         rm -f /var/run/docker.pid
         setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &
     fi
     tries=0
     until engine_version >/dev/null; do
         tries=$((tries + 1))
-        [ "$tries" -le 60 ] || { tail -n 20 /var/log/dockerd.log >&2 || true; die "the engine did not answer within 60 s"; }
+        [ "$tries" -le 60 ] || { show_engine_log >&2; die "the engine did not answer within 60 s (its log is above)"; }
         sleep 1
     done
 }
 
 if version=$(engine_version); then
     say "engine $version answers; it is left as it is"
-    [ "$(major "$version")" -ge "$MIN_ENGINE" ] || die "engine $version is too old; expected $MIN_ENGINE or newer"
+elif grep -qi 'permission denied' "$root/engine.err" 2>/dev/null; then
+    die "an engine runs, but this user may not use it; run 'sudo usermod -aG docker $(id -un)' and log in again"
+elif [ -n "${DOCKER_HOST:-}" ]; then
+    die "DOCKER_HOST is '$DOCKER_HOST', and no engine answers there; start it, or unset DOCKER_HOST"
 elif $check; then
     say "no engine answers: would install one from the distribution's packages and start it (root)"
+    version=
 else
     command -v dockerd >/dev/null || install_engine
     need_root "no Docker Engine answers" "start it: sudo systemctl start docker"
     start_engine
-    say "engine $(engine_version) answers"
+    version=$(engine_version)
+    say "engine $version answers"
+fi
+if [ -n "$version" ] && [ "$(major "$version")" -lt "$MIN_ENGINE" ]; then
+    die "engine $version is too old; expected $MIN_ENGINE or newer; upgrade it: https://docs.docker.com/engine/install/"
 fi
 if docker buildx version >/dev/null 2>&1; then
     say "buildx: $(docker buildx version | cut -d' ' -f2)"
@@ -152,7 +173,25 @@ elif $check; then
 else
     need_root "docker buildx is missing" "install it: https://docs.docker.com/build/install-buildx/"
     prepare_apt
-    if [ "$os_codename" = bookworm ]; then apt_install docker-buildx/sid; else apt_install docker-buildx; fi
+    if newer_suites; then apt_install docker-buildx/sid; else apt_install docker-buildx; fi
+fi
+
+# ---- what bootstraps a base where no registry answers
+
+missing=
+command -v mmdebstrap >/dev/null || missing="$missing mmdebstrap"
+command -v arch-test >/dev/null || missing="$missing arch-test"
+[ -r /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+if [ -z "$missing" ]; then
+    say "mmdebstrap is there"
+elif $check; then
+    say "would install:$missing (root)"
+elif [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq >/dev/null
+    # shellcheck disable=SC2086  # package names, one word each
+    apt_install $missing
+else
+    say "missing:$missing; needed only where no registry answers: sudo apt-get install$missing"
 fi
 
 # ---- arm64 programs
@@ -161,20 +200,21 @@ fi
 
 binfmt=/proc/sys/fs/binfmt_misc
 
+# Version of the registered QEMU; nothing when its program cannot be seen from here, as one that a container registered.
 qemu_version() {
-    interpreter=$(sed -n 's/^interpreter //p' "$binfmt/qemu-aarch64" 2>/dev/null) || return 1
+    interpreter=$(sed -n 's/^interpreter //p' "$binfmt/qemu-aarch64")
     # Debian registers a link whose name tells QEMU how it was called; the program behind it answers --version.
     interpreter=$(readlink -f "$interpreter")
-    [ -x "$interpreter" ] && "$interpreter" --version | head -n 1
+    if [ -x "$interpreter" ]; then "$interpreter" --version | head -n 1; fi
 }
 
 install_emulation() {
     need_root "arm64 programs do not run here" "install QEMU $MIN_QEMU or newer and register it with binfmt_misc"
     prepare_apt
-    if [ "$os_codename" = bookworm ]; then
-        apt_install qemu-user-static/trixie qemu-user/trixie qemu-user-binfmt/trixie arch-test mmdebstrap
+    if newer_suites; then
+        apt_install qemu-user-static/trixie qemu-user/trixie qemu-user-binfmt/trixie
     else
-        apt_install qemu-user-static arch-test mmdebstrap
+        apt_install qemu-user-static
     fi
     if [ ! -e "$binfmt/register" ]; then
         say "mounting binfmt_misc"
@@ -198,6 +238,11 @@ if [ ! -e "$binfmt/qemu-aarch64" ]; then
     fi
     install_emulation
 fi
-version=$(qemu_version) || die "binfmt_misc names an arm64 interpreter that does not run; see $binfmt/qemu-aarch64"
-[ "$(major "${version#*version }")" -ge "$MIN_QEMU" ] || die "$version is too old (7.2 hangs on 'import torch'); expected $MIN_QEMU or newer"
-say "arm64 programs run here: $version"
+version=$(qemu_version)
+if [ -z "$version" ]; then
+    say "arm64 emulation is registered by a program that cannot be seen from here; the build will try it"
+elif [ "$(major "${version#*version }")" -lt "$MIN_QEMU" ]; then
+    die "$version is too old (7.2 hangs on 'import torch'); expected $MIN_QEMU or newer; install one (Debian 13 has it) and register it: https://www.qemu.org/docs/master/user/main.html"
+else
+    say "arm64 programs run here: $version"
+fi

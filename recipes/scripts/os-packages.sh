@@ -17,6 +17,7 @@ if [[ -z ${APT_SNAPSHOT:-} ]]; then
     exit 1
 fi
 
+touch /dev/before
 options=(-o "APT::Snapshot=$APT_SNAPSHOT" -o Acquire::Retries=3)
 if [[ -s /dev/sparkbake/ca.pem ]]; then
     options+=(-o Acquire::https::CaInfo=/dev/sparkbake/ca.pem)
@@ -35,4 +36,4 @@ rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache /
 find /usr/lib/python3* -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What was touched gets the time of the lock. BuildKit could rewrite times on export, but packs every layer twice for it.
-find / -xdev -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+find / -xdev -newercm /dev/before -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +

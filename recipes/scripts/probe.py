@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -62,24 +63,31 @@ def python_headers() -> str:
 
 
 # Without a GPU vLLM's command line cannot tell a device and refuses to build its own parser; `--version` needs none.
+# So a device is stated, and then the very script that `vllm` is, is run.
 WITHOUT_GPU = """
-import sys
+import runpy, sys
 from vllm import platforms
 from vllm.platforms.interface import UnspecifiedPlatform
 stated = UnspecifiedPlatform()
 stated.device_type = "cpu"
 platforms._current_platform = stated
-from vllm.entrypoints.cli.main import main
-sys.argv = ["vllm", "--version"]
-main()
+script = sys.argv[1]
+sys.argv = [script, "--version"]
+runpy.run_path(script, run_name="__main__")
 """
 
 
 def vllm_command() -> str:
     if os.path.exists("/dev/nvidiactl"):  # noqa: PTH110
         return command("vllm", "--version").split()[-1]
-    command("sh", "-c", "command -v vllm")
-    return command(sys.executable, "-c", WITHOUT_GPU).split()[-1]
+    script = shutil.which("vllm")
+    if script is None:
+        raise RuntimeError("no `vllm` on PATH")
+    with open(script, encoding="utf-8") as file:  # noqa: PTH123
+        interpreter = file.readline().removeprefix("#!").strip()
+    if not os.access(interpreter, os.X_OK):
+        raise RuntimeError(f"{script} names the interpreter {interpreter}, which does not run")
+    return command(sys.executable, "-c", WITHOUT_GPU, script).split()[-1]
 
 
 def libraries() -> list[str]:

@@ -65,7 +65,7 @@ def _ready(base: Base, mirrors: Mirrors, *, locks: Path, cache: Path, architectu
     mirrored = dict(mirrors.bases).get(base.name)
     if mirrored:
         say(f"base {base.name}: from {mirrored}, as mirrors.yaml says")
-        return _mirrored(base, mirrored)
+        return _mirrored(base, mirrored, _locked_digests(base, locks))
     if base.image:
         lock = parse_image_lock(read_base_lock(base, locks), str(base_lock_path(locks, base)), remedy(base))
         _require_answer(f"{lock.reference}@{lock.index}", say)
@@ -92,10 +92,23 @@ def _require_answer(reference: str, say: Say) -> None:
         raise BaseError(f"the registry does not give it: {fault}")
 
 
-def _mirrored(base: Base, reference: str) -> Chosen:
+def _locked_digests(base: Base, locks: Path) -> tuple[str, ...]:
+    """Digests under which a base is the locked one: of its index, and of its manifests."""
+    path, text = base_lock_path(locks, base), read_base_lock(base, locks)
+    if base.image:
+        image = parse_image_lock(text, str(path), remedy(base))
+        return (image.index, *dict(image.manifests).values())
+    debian = base_lock_from_json(text, str(path))
+    return (*([debian.index_digest] if debian.index_digest else []), *dict(debian.manifests).values())
+
+
+def _mirrored(base: Base, reference: str, locked: Sequence[str]) -> Chosen:
+    digest = reference.rpartition("@")[2]
+    if digest not in locked:
+        raise BaseError(f"mirrors.yaml names {digest} for it, which is not the locked base: expected {locked[0]}")
     if not reference.startswith("oci-layout:"):
         return Chosen(base=base, context=f"docker-image://{reference}", folder=None)
-    path, _at, digest = reference.removeprefix("oci-layout:").removeprefix("//").rpartition("@")
+    path, _at, _digest = reference.removeprefix("oci-layout:").removeprefix("//").rpartition("@")
     folder = Path(path).expanduser().resolve()
     if not (folder / "index.json").is_file():
         raise BaseError(f"{folder}: mirrors.yaml names an OCI layout there, but it has no index.json")

@@ -1,12 +1,13 @@
 """Build images: write the build contexts, call bake, and keep what it says about the result."""
 
+import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparkbake.bake import bake_file
@@ -40,22 +41,27 @@ def write_contexts(plan: Plan, files: Mapping[str, Iterable[ContextFile]], folde
     for target in plan.targets:
         place = folder / target.name
         wanted = {str(one.path): one.content for one in files[target.name]}
-        if _content_of(place) == wanted:
+        if _content_of(place) == {path: (_mode(content), content.encode()) for path, content in wanted.items()}:
             continue
         folder.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=folder))
         for path, content in wanted.items():
-            (fresh / path).write_text(content, encoding="utf-8", newline="\n")
-            (fresh / path).chmod(0o755 if content.startswith("#!") else 0o644)
+            (fresh / path).write_bytes(content.encode())
+            (fresh / path).chmod(_mode(content))
         fresh.chmod(0o755)
         shutil.rmtree(place, ignore_errors=True)
         fresh.rename(place)
 
 
-def _content_of(place: Path) -> dict[str, str]:
+def _mode(content: str) -> int:
+    return 0o755 if content.startswith("#!") else 0o644
+
+
+def _content_of(place: Path) -> dict[str, tuple[int, bytes]]:
     if not place.is_dir():
         return {}
-    return {str(one.relative_to(place)): one.read_text(encoding="utf-8") for one in place.rglob("*") if one.is_file()}
+    files = [one for one in place.rglob("*") if one.is_file()]
+    return {str(one.relative_to(place)): (one.stat().st_mode & 0o777, one.read_bytes()) for one in files}
 
 
 def outputs(plan: Plan, output: Output) -> dict[str, str]:
@@ -94,26 +100,54 @@ def build(
     bases = {chosen.base.name: chosen.context} if chosen.context else {}
     (folder / "docker-bake.json").write_text(bake_file(plan, outputs(plan, output), bases), encoding="utf-8")
     with _secrets(mirrors, ca) as secrets:
-        result = bake(
-            folder / "docker-bake.json",
-            folder / "metadata.json",
-            BakeOptions(
-                builder=options.builder,
-                no_cache=options.no_cache,
-                progress=options.progress,
-                secrets=secrets,
-                readable=(chosen.folder,) if chosen.folder else (),
-                writable=(output.oci.parent if len(plan.targets) == 1 else output.oci,) if output.oci else (),
-            ),
-            targets=[one.name for one in plan.targets],
-            root=root,
-            log=folder / "logs" / f"{plan.targets[0].name}.log",
-            show=say,
-        )
+        try:
+            result = bake(
+                folder / "docker-bake.json",
+                folder / "metadata.json",
+                replace(
+                    options,
+                    secrets=secrets,
+                    readable=(chosen.folder,) if chosen.folder else (),
+                    writable=(_output_folder(plan, output.oci),) if output.oci else (),
+                ),
+                targets=[one.name for one in plan.targets],
+                root=root,
+                log=folder / "logs" / f"{plan.targets[0].name}.log",
+                show=say,
+            )
+        except KeyboardInterrupt:
+            say("interrupted: what was not finished has no tag; the next run goes on from the build cache")
+            raise
     missing = [one.name for one in plan.targets if one.name not in result.digests]
     if missing:
         raise BuildError(f"bake ended well but names no digest for {', '.join(missing)}; see {folder}/metadata.json")
     return result
+
+
+def _output_folder(plan: Plan, oci: Path) -> Path:
+    """The folder that OCI files go to, made if it is for several."""
+    if len(plan.targets) == 1:
+        return oci.parent
+    oci.mkdir(exist_ok=True)
+    return oci
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep a second build out of a checkout's build contexts, bake file and logs.
+
+    Raises:
+        BuildError: one is running.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise BuildError(
+                f"{folder}: another build runs in this checkout; wait for it, or use another clone"
+            ) from err
+        yield
 
 
 @contextmanager

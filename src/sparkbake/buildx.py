@@ -10,6 +10,7 @@ from sparkbake import process
 from sparkbake.errors import BuildError, ProcessError
 from sparkbake.progress import Progress
 
+_DISK_FULL = ("no space left on device", "os error 28", "Errno 28")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -24,7 +25,7 @@ class BakeOptions:
         progress: "auto" (steps), "plain" (steps and what they print), "quiet", or "tty" (BuildKit's own display).
     """
 
-    builder: str | None = None
+    builder: str
     no_cache: bool = False
     secrets: Mapping[str, Path]
     readable: tuple[Path, ...] = ()
@@ -38,11 +39,11 @@ class BakeResult:
 
     Attributes:
         digests: target name to the digest of its image, 'sha256:' + 64 hex.
-        executed: instructions that ran and did not come from the cache.
+        executed: instructions that ran and did not come from the cache; None when BuildKit showed its own display.
     """
 
     digests: Mapping[str, str]
-    executed: tuple[str, ...]
+    executed: tuple[str, ...] | None
 
 
 def bake_argv(bake_file: Path, metadata: Path, options: BakeOptions, environment: Mapping[str, str]) -> list[str]:
@@ -53,7 +54,7 @@ def bake_argv(bake_file: Path, metadata: Path, options: BakeOptions, environment
             steps and stay out of the image and of the cache key.
     """
     argv = ["docker", "buildx", "bake", "--file", str(bake_file), "--metadata-file", str(metadata)]
-    argv += ["--builder", options.builder] if options.builder else []
+    argv += ["--builder", options.builder]
     argv += ["--no-cache"] if options.no_cache else []
     argv += ["--progress", "tty" if options.progress == "tty" else "rawjson"]
     argv += [f"--allow=fs.read={one}" for one in options.readable]
@@ -88,6 +89,7 @@ def bake(
         KeyboardInterrupt: after BuildKit has stopped; nothing was tagged.
     """
     argv = bake_argv(bake_file, metadata, options, os.environ)
+    own_display = options.progress == "tty"
     metadata.unlink(missing_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
@@ -96,19 +98,25 @@ def bake(
             lambda line: print(line, file=file, flush=True),
             verbose=options.progress == "plain",
         )
-        status = process.stream(argv, progress.feed, cwd=root, inherit=options.progress == "tty")
+        status = process.stream(argv, progress.feed, cwd=root, inherit=own_display)
+    if status and own_display:
+        raise BuildError(f"{', '.join(targets)}: failed: see above; --progress plain keeps a log")
     if status:
         raise BuildError(f"{', '.join(targets)}: {_story(progress, status, log)}")
-    return BakeResult(digests=_digests(metadata), executed=progress.executed)
+    return BakeResult(digests=_digests(metadata), executed=None if own_display else progress.executed)
 
 
 def _story(progress: Progress, status: int, log: Path) -> str:
     failure = progress.failure
     if failure is None:
-        said = "\n".join(f"    {line}" for line in progress.remarks[-10:])
-        return f"docker buildx bake ended with {status}:\n{said}\nfull log: {log}"
-    lines = "\n".join(f"    {line}" for line in failure.lines)
-    return f"failed: {failure.step}\n{lines}\n{failure.error}\nfull log: {log}"
+        lines = "\n".join(f"    {line}" for line in progress.remarks[-10:])
+        told = f"docker buildx bake ended with {status}:\n{lines}\nfull log: {log}"
+    else:
+        lines = "\n".join(f"    {line}" for line in failure.lines)
+        told = f"failed: {failure.step}\n{lines}\n{failure.error}\nfull log: {log}"
+    if any(sign in told for sign in _DISK_FULL):
+        told += "\nthe disk is full: free some (docker image prune, docker builder prune), then run it again"
+    return told
 
 
 def _digests(metadata: Path) -> dict[str, str]:

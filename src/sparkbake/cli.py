@@ -6,6 +6,7 @@ Exit status: 0 done; 1 a finding of `verify`; 2 wrong arguments or a fault in ma
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,15 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     options = _parser().parse_args(argv)
+    # A cancelled CI job must end as Ctrl-C does: helpers stopped, temporary files gone.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(options)
     except SparkbakeError as err:
         print(f"sparkbake: error: {err}", file=sys.stderr)
         return err.exit_code
     except KeyboardInterrupt:
-        print("sparkbake: interrupted: nothing was tagged; the next run goes on from the cache", file=sys.stderr)
+        print("sparkbake: interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone, as in `list | head`.

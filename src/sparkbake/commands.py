@@ -4,20 +4,21 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sparkbake import preflight
 from sparkbake.bases import Chosen, choose
-from sparkbake.build import Output, build, plan_json, write_contexts
+from sparkbake.build import Output, build, exclusive, plan_json, write_contexts
 from sparkbake.buildx import BakeOptions, BakeResult, buildx_version
-from sparkbake.engine import EngineState, engine_state, local_image, push, run_python
+from sparkbake.engine import EngineState, default_builder, engine_state, local_image, push, run_python
 from sparkbake.errors import UsageError, VerifyError
 from sparkbake.estimate import estimate
-from sparkbake.frozen import candidates
+from sparkbake.frozen import AUTO, candidates
 from sparkbake.labels import OCI
 from sparkbake.lockfile import sha256_of
 from sparkbake.mirrors import Mirrors
-from sparkbake.model import Plan, Row, Target
+from sparkbake.model import LocalImage, Plan, Row, Target
 from sparkbake.project import Project, open_project
 from sparkbake.tables import print_plan, print_report, say
 from sparkbake.verify import Report, compare, is_clean_report, parse_probe, report_json
@@ -33,10 +34,10 @@ def build_rows(options: argparse.Namespace) -> int:
     rows = project.select(options.tags)
     bases = candidates(options.base, project.matrix)
     plan = project.plan(rows, bases[0])
-    if options.dry_run:
-        return _dry_run(plan, options, " else ".join(one.name for one in bases))
     mirrors = project.mirrors(options.mirrors)
     output = _output(options)
+    if options.dry_run:
+        return _dry_run(plan, options, " else ".join(one.name for one in bases))
     state = _preflight(plan, options)
     clock = _Clock()
     chosen = choose(
@@ -65,18 +66,25 @@ def build_rows(options: argparse.Namespace) -> int:
 def _bake(
     project: Project, plan: Plan, chosen: Chosen, *, mirrors: Mirrors, output: Output, options: argparse.Namespace
 ) -> BakeResult:
-    write_contexts(plan, project.contexts(plan), project.build)
-    result = build(
-        plan,
-        chosen,
-        mirrors,
-        BakeOptions(builder=options.builder, no_cache=options.no_cache, progress=options.progress, secrets={}),
-        output,
-        root=project.root,
-        ca=preflight.ca_bundle(os.environ),
-        say=say,
-    )
-    say(f"{len(result.executed)} steps executed")
+    with exclusive(project.build):
+        write_contexts(plan, project.contexts(plan), project.build)
+        result = build(
+            plan,
+            chosen,
+            mirrors,
+            BakeOptions(
+                builder=options.builder or default_builder(),
+                no_cache=options.no_cache,
+                progress=options.progress,
+                secrets={},
+            ),
+            output,
+            root=project.root,
+            ca=preflight.ca_bundle(os.environ),
+            say=say,
+        )
+    if result.executed is not None:
+        say(f"{len(result.executed)} steps executed")
     for target in plan.targets:
         say(f"{output.oci or target.reference}: {result.digests[target.name]}")
     return result
@@ -108,6 +116,10 @@ def _dry_run(plan: Plan, options: argparse.Namespace, base: str) -> int:
 
 
 def _output(options: argparse.Namespace) -> Output:
+    if options.push and options.base == AUTO:
+        raise UsageError(
+            "--push needs --base NAME: what a tag means in a registry must not depend on who answers today"
+        )
     if options.push and options.no_verify:
         raise UsageError("--push and --no-verify exclude each other: nothing is pushed that was not verified")
     if options.output is None:
@@ -125,10 +137,11 @@ def _output(options: argparse.Namespace) -> Output:
 
 def _preflight(plan: Plan, options: argparse.Namespace) -> EngineState:
     state = engine_state()
-    # What is cached already is not counted out: a build that goes on after an interruption needs less.
+    if options.no_cache:
+        state = replace(state, cached_bytes=0)
     needs = preflight.Needs(
         architecture=plan.targets[0].platform.partition("/")[2],
-        disk_bytes=estimate(plan).disk_bytes if not _is_built(plan) else 0,
+        disk_bytes=0 if state.cached_bytes and _is_built(plan) else estimate(plan).disk_bytes,
         remote_builder=options.builder is not None,
     )
     preflight.check(
@@ -143,7 +156,13 @@ def _preflight(plan: Plan, options: argparse.Namespace) -> EngineState:
 
 
 def _is_built(plan: Plan) -> bool:
-    return all(local_image(one.reference) for one in plan.targets)
+    """Whether the engine has every image of a plan as its lock has it; the base may still be another."""
+    return all(_lock_label(local_image(one.reference)) == _lock_label(one) for one in plan.targets)
+
+
+def _lock_label(labelled: Target | LocalImage | None) -> str | None:
+    pairs = labelled.labels if labelled else ()
+    return next((value for key, value in pairs if key.endswith(".lock_digest")), "none" if labelled else None)
 
 
 # ---- verify
@@ -198,11 +217,16 @@ def _verify(project: Project, target: Target, state: EngineState, digest: str | 
     how = "under emulation, which takes some minutes" if emulated else "natively"
     say(f"verify {target.tag}: looking inside the image, {how}")
     probe = _probe(project)
-    output = run_python(target.reference, probe, [], platform=target.platform, timeout_s=_PROBE_TIMEOUT_S)
+    try:
+        output = run_python(target.reference, probe, [], platform=target.platform, timeout_s=_PROBE_TIMEOUT_S)
+        said = parse_probe(output, target.reference)
+    except VerifyError as err:
+        # Then every check is a finding, one with the reason: the report is written, and the next image looked at.
+        said = {"machine": {"error": str(err)}}
     return compare(
         target,
         image,
-        parse_probe(output, target.reference),
+        said,
         components=project.matrix.components,
         built_digest=digest,
         probe_digest=sha256_of(probe.encode()),

@@ -1,14 +1,21 @@
 """What this project asks the Docker Engine through its SDK: its state, images, and short-lived containers."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import docker
 import docker.errors
 
-from sparkbake.errors import BuildError, PreflightError, VerifyError
+from sparkbake.errors import BuildError, PreflightError, ProcessError, VerifyError
 from sparkbake.model import LocalImage
+from sparkbake.process import run
+
+_DEFAULT = "default"
+# The socket of a system-wide containerd, and the folder it keeps images in.
+_SYSTEM_CONTAINERD = ("/run/containerd/containerd.sock", "/var/lib/containerd")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,13 +26,15 @@ class EngineState:
         version: "28.5.2".
         architecture: of the machine it runs on, as OCI names it: "amd64", "arm64".
         has_containerd_store: whether images lie in containerd, which OCI output and rewritten file times need.
-        data_folder: where it keeps images and the build cache.
+        data_folder: where it keeps images and the build cache; empty when that is on another machine.
+        cached_bytes: what its build cache holds already.
     """
 
     version: str
     architecture: str
     has_containerd_store: bool
     data_folder: str
+    cached_bytes: int
 
 
 def engine_state() -> EngineState:
@@ -35,9 +44,9 @@ def engine_state() -> EngineState:
         PreflightError: it does not answer.
     """
     try:
-        client = docker.from_env(timeout=20)
-        version, info = client.version(), client.info()
-    except docker.errors.DockerException as err:
+        client = _client(60)
+        version, info, usage = client.version(), client.info(), client.df()
+    except (docker.errors.DockerException, OSError) as err:
         raise PreflightError(
             [
                 f"no Docker Engine answers: {_cause(err)}; start it (`sudo systemctl start docker`), "
@@ -49,16 +58,55 @@ def engine_state() -> EngineState:
         version=str(version["Version"]),
         architecture=str(version["Arch"]),
         has_containerd_store=status.get("driver-type") == "io.containerd.snapshotter.v1",
-        data_folder=str(info["DockerRootDir"]),
+        data_folder=_data_folder(info),
+        cached_bytes=sum(int(one["Size"]) for one in usage.get("BuildCache") or [] if not one.get("Shared")),
     )
 
 
-def local_image(reference: str) -> LocalImage | None:
-    """An image by reference; None when the engine does not have it."""
+def _client(timeout_s: int) -> docker.DockerClient:
+    """A client of the very engine that the docker command line talks to: DOCKER_HOST, else its current context."""
+    if os.environ.get("DOCKER_HOST"):
+        return docker.from_env(timeout=timeout_s)
+    return docker.DockerClient(base_url=_context_host(), timeout=timeout_s)
+
+
+@cache
+def _context_host() -> str | None:
     try:
-        image = docker.from_env(timeout=60).images.get(reference)
+        return run(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout_s=20).strip()
+    except ProcessError:
+        return None
+
+
+def default_builder() -> str:
+    """The builder that is the engine itself, whichever one is current: it has the name of the context."""
+    try:
+        return run(["docker", "context", "show"], timeout_s=20).strip() or _DEFAULT
+    except ProcessError:
+        return _DEFAULT
+
+
+def _data_folder(info: Mapping[str, Any]) -> str:
+    """Where images lie: a containerd of the system keeps them in its own folder, not in the engine's."""
+    host = os.environ.get("DOCKER_HOST") or _context_host() or ""
+    if host and not host.startswith("unix:"):
+        return ""
+    address = str((info.get("Containerd") or {}).get("Address", ""))
+    return _SYSTEM_CONTAINERD[1] if address == _SYSTEM_CONTAINERD[0] else str(info["DockerRootDir"])
+
+
+def local_image(reference: str) -> LocalImage | None:
+    """An image by reference; None when the engine does not have it.
+
+    Raises:
+        VerifyError: the engine does not answer.
+    """
+    try:
+        image = _client(60).images.get(reference)
     except docker.errors.ImageNotFound:
         return None
+    except (docker.errors.DockerException, OSError) as err:
+        raise VerifyError(f"{reference}: the engine does not answer: {_cause(err)}") from err
     attributes: dict[str, Any] = image.attrs
     return LocalImage(
         digest=str(attributes.get("Descriptor", {}).get("digest") or image.id),
@@ -74,16 +122,18 @@ def run_python(reference: str, script: str, arguments: Sequence[str], *, platfor
     Raises:
         VerifyError: it ended with another status than 0, or took longer than `timeout_s` seconds.
     """
-    client = docker.from_env(timeout=timeout_s + 60)
-    container = client.containers.create(
-        reference, ["python3", "-c", script, *arguments], platform=platform, network_disabled=True, entrypoint=[]
-    )
+    try:
+        container = _client(timeout_s + 60).containers.create(
+            reference, ["python3", "-c", script, *arguments], platform=platform, network_disabled=True, entrypoint=[]
+        )
+    except docker.errors.DockerException as err:
+        raise VerifyError(f"{reference}: no container can be made of it: {_cause(err)}") from err
     try:
         container.start()
         status = int(container.wait(timeout=timeout_s)["StatusCode"])
         output = container.logs(stdout=True, stderr=False).decode(errors="replace")
         errors = container.logs(stdout=False, stderr=True).decode(errors="replace")
-    except (docker.errors.APIError, OSError) as err:
+    except (docker.errors.DockerException, OSError) as err:
         raise VerifyError(f"{reference}: a probe could not run in the image: {_cause(err)}") from err
     finally:
         container.remove(force=True)
@@ -108,7 +158,7 @@ def push(reference: str, say: Callable[[str], None]) -> None:
     say(f"pushing {reference}")
     repository, _colon, tag = reference.rpartition(":")
     try:
-        for event in docker.from_env(timeout=600).images.push(repository, tag=tag, stream=True, decode=True):
+        for event in _client(600).images.push(repository, tag=tag, stream=True, decode=True):
             if "error" in event:
                 raise BuildError(f"{reference}: cannot be pushed: {event['error']}; is `docker login` done?")
     except docker.errors.DockerException as err:

@@ -30,9 +30,17 @@ class MatrixError(FaultsError):
 
 
 class LockError(SparkbakeError):
-    """A lock is missing, stale, damaged, or cannot be made."""
+    """A lock is missing, stale, damaged, or cannot be made.
+
+    Attributes:
+        state: "missing", "stale" or "damaged"; of use only where a lock was read.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, *, state: str = "damaged") -> None:
+        self.state = state
+        super().__init__(message)
 
 
 class PreflightError(FaultsError):

@@ -20,9 +20,14 @@ def registry_base(matrix: Matrix, locks: Path) -> ImageLock:
     base = next((one for one in matrix.bases if one.image), None)
     if base is None:
         raise LockError("matrix.yaml: bases: none has an image; add one, since Dockerfiles must name a base by digest")
-    lock = parse_image_lock(read_base_lock(base, locks), str(base_lock_path(locks, base)), remedy(base))
+    return _image_lock(base, locks)
+
+
+def _image_lock(base: Base, locks: Path) -> ImageLock:
+    path = base_lock_path(locks, base)
+    lock = parse_image_lock(read_base_lock(base, locks), str(path), remedy(base))
     if lock.reference != base.image:
-        raise LockError(f"{base_lock_path(locks, base)}: locks {lock.reference}, expected {base.image}; {remedy(base)}")
+        raise LockError(f"{path}: locks {lock.reference}, expected {base.image}; {remedy(base)}", state="stale")
     return lock
 
 
@@ -35,12 +40,14 @@ def freeze(base: Base, matrix: Matrix, locks: Path) -> FrozenBase:
     architecture = matrix.chip.architecture
     path, text = base_lock_path(locks, base), read_base_lock(base, locks)
     if base.image:
-        image = parse_image_lock(text, str(path), remedy(base))
+        image = _image_lock(base, locks)
         reference, manifests, snapshot = image.reference, dict(image.manifests), image.apt_snapshot
     else:
         debian = base_lock_from_json(text, str(path))
         if (sorted(debian.include), debian.suites) != (sorted(matrix.os_packages), base.suites):
-            raise LockError(f"{path}: stale: matrix.yaml now lists other packages or suites; {remedy(base)}")
+            raise LockError(
+                f"{path}: stale: matrix.yaml now lists other packages or suites; {remedy(base)}", state="stale"
+            )
         reference, manifests, snapshot = base.name, dict(debian.manifests), None
     if architecture not in manifests:
         raise LockError(f"{path}: manifests: has none for {architecture}; {remedy(base)}")
@@ -67,7 +74,7 @@ def read_base_lock(base: Base, locks: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as err:
-        raise LockError(f"{path}: there is no lock for the base {base.name}; {remedy(base)}") from err
+        raise LockError(f"{path}: there is no lock for the base {base.name}; {remedy(base)}", state="missing") from err
 
 
 def remedy(base: Base) -> str:

@@ -46,6 +46,8 @@ def render(options: argparse.Namespace) -> int:
     for target in plan.targets:
         print(project.build / target.name / "Dockerfile")
     print(path)
+    for name in sorted({one.base.name for one in plan.targets if not one.base.image}):
+        say(f"{path} has no context for the base {name} yet; `nox -s build` makes the base and names it there")
     return 0
 
 

@@ -29,6 +29,8 @@ from sparkbake.versions import normalise
 _UV_MACHINE = {"arm64": "aarch64", "amd64": "x86_64"}
 _RESOLVE_TIMEOUT_S = 900
 _PARALLEL_REQUESTS = 16
+# What markers in upstream's metadata are judged by; Python's version does not decide over any component.
+_ON_A_SPARK = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "aarch64", "extra": ""}
 Say = Callable[[str], None]
 
 
@@ -147,9 +149,12 @@ class Locker:
             argv += ["--format", "pylock.toml", "--only-binary", ":all:", "--generate-hashes"]
             argv += ["--python-platform", f"{machine}-{base.manylinux}", "--python-version", base.python]
             argv += ["--overrides", overriding] if overrides else []
-            argv += ["--default-index", self.index.url] if self.index.url else []
+            # In the environment: an address may hold a password, and a command line is for all to see.
+            environment = {"UV_DEFAULT_INDEX": self.index.url} if self.index.url else None
             try:
-                process.run([*argv, *options], timeout_s=_RESOLVE_TIMEOUT_S, stdin="\n".join(requirements))
+                process.run(
+                    [*argv, *options], timeout_s=_RESOLVE_TIMEOUT_S, stdin="\n".join(requirements), env=environment
+                )
             except ProcessError as err:
                 raise LockError(f"{what}: cannot be resolved:\n{err.output or err}") from err
             text = output.read_text(encoding="utf-8")
@@ -227,7 +232,7 @@ def declared_faults(row: Row, metadata: str) -> list[str]:
     required: dict[str, SpecifierSet] = {}
     for line in HeaderParser().parsestr(metadata).get_all("Requires-Dist", []):
         requirement = Requirement(line)
-        if requirement.marker is None or "extra" not in str(requirement.marker):
+        if requirement.marker is None or requirement.marker.evaluate(_ON_A_SPARK):
             required[normalise(requirement.name)] = requirement.specifier
     where = f"matrix.yaml: releases.{row.release.vllm}.declares"
     faults = []

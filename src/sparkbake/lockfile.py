@@ -125,7 +125,7 @@ def load_lock(locks: Path, matrix: Matrix, row: Row) -> Lock:
     path = lock_path(locks, row.tag)
     remedy = f"run `nox -s lock -- {row.tag}`"
     if not path.exists():
-        raise LockError(f"{path}: there is no lock for {row.tag}; {remedy}")
+        raise LockError(f"{path}: there is no lock for {row.tag}; {remedy}", state="missing")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
@@ -137,7 +137,8 @@ def load_lock(locks: Path, matrix: Matrix, row: Row) -> Lock:
     if lock.entry_digest != wanted:
         raise LockError(
             f"{path}: stale: made from the matrix entry {lock.entry_digest[:19]}, but matrix.yaml now says "
-            f"{wanted[:19]}; {remedy}"
+            f"{wanted[:19]}; {remedy}",
+            state="stale",
         )
     for base in matrix.bases:
         if lock.environment(base.name) is None:

@@ -312,7 +312,7 @@ class Target:
     Attributes:
         name: of the bake target and of its folder under build/.
         reference: `<registry>/<namespace>/<image>:<tag>`.
-        base_digest: of the base's index.
+        base_digest: of the base's manifest for the platform.
     """
 
     name: str

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
 
@@ -17,10 +18,12 @@ from sparkbake.process import run
 from sparkbake.versions import major
 
 MIN_ENGINE = 27
-MIN_BUILDX = Version("0.17")
+# The first whose bake adds secrets to a target on the command line.
+MIN_BUILDX = Version("0.22")
 MIN_QEMU = 10
 KEPT_FREE_BYTES = 5 * 10**9
 _BINFMT = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PROBE_STATUS = 42
 
@@ -59,7 +62,12 @@ def check(
     Raises:
         PreflightError: with one line a fault: what, why, and the command that mends it.
     """
-    faults = [*_engine_faults(state), *_buildx_faults(buildx), *certificate_faults(environment)]
+    faults = [
+        *_engine_faults(state),
+        *_buildx_faults(buildx),
+        *certificate_faults(environment),
+        *_proxy_faults(environment),
+    ]
     if not needs.remote_builder:
         faults += _emulation_faults(needs, state, emulation)
         faults += _disk_faults(needs, state, free_bytes)
@@ -77,7 +85,7 @@ def _engine_faults(state: EngineState) -> list[str]:
     if not state.has_containerd_store:
         faults.append(
             "the engine does not use the containerd image store, which reproducible file times and OCI output need; "
-            'put {"features": {"containerd-snapshotter": true}} into /etc/docker/daemon.json and restart it: '
+            'add "features": {"containerd-snapshotter": true} to /etc/docker/daemon.json and restart it: '
             "sudo systemctl restart docker"
         )
     return faults
@@ -91,7 +99,10 @@ def _buildx_faults(buildx: str | None) -> list[str]:
     except InvalidVersion:
         return []
     return (
-        [f"docker buildx {buildx} is too old: expected {MIN_BUILDX} or newer; upgrade it"]
+        [
+            f"docker buildx {buildx} is too old: expected {MIN_BUILDX} or newer; "
+            "upgrade it: sudo apt-get install docker-buildx (or docker-buildx-plugin)"
+        ]
         if version < MIN_BUILDX
         else []
     )
@@ -109,15 +120,34 @@ def _emulation_faults(needs: Needs, state: EngineState, emulation: Callable[[], 
 
 
 def _disk_faults(needs: Needs, state: EngineState, free_bytes: Callable[[str], int | None]) -> list[str]:
-    free = free_bytes(state.data_folder)
-    wanted = needs.disk_bytes + KEPT_FREE_BYTES
+    free = free_bytes(state.data_folder) if state.data_folder else None
+    # What the build cache holds already need not be made again.
+    needed = max(0, needs.disk_bytes - state.cached_bytes)
+    wanted = needed + KEPT_FREE_BYTES
     if free is None or free >= wanted:
         return []
     return [
         f"{state.data_folder} has {free / 1e9:.1f} GB free: expected {wanted / 1e9:.1f} GB "
-        f"({needs.disk_bytes / 1e9:.1f} for the build, {KEPT_FREE_BYTES / 1e9:.0f} to spare); "
+        f"({needed / 1e9:.1f} for the build, {KEPT_FREE_BYTES / 1e9:.0f} to spare); "
         "free some: docker builder prune, docker image prune"
     ]
+
+
+def _proxy_faults(environment: Mapping[str, str]) -> list[str]:
+    """Proxy variables that no program will understand."""
+    return [
+        f"{name} is '{environment[name]}': expected an address such as http://proxy:3128; export it anew or unset it"
+        for name in _PROXY_VARIABLES
+        if environment.get(name) and not _is_proxy(environment[name])
+    ]
+
+
+def _is_proxy(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https", "socks5", "socks5h") and bool(parts.hostname)
 
 
 def certificate_faults(environment: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The one door to other programs: every process of this project is started here."""
+"""The one door to other programs; only the probe for foreign architectures in `preflight` starts one itself."""
 
 import os
 import shlex

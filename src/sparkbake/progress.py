@@ -84,7 +84,7 @@ class Progress:
         """What broke the build; None when no step failed."""
         for step in self._steps.values():
             if step.error and "context canceled" not in step.error:
-                return Failure(step=step.name, error=step.error, lines=tuple(step.lines))
+                return Failure(step=_short(step.name), error=step.error, lines=tuple(step.lines))
         return None
 
     @property

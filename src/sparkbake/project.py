@@ -48,11 +48,11 @@ class Project:
         return load_lock(self.locks, self.matrix, row)
 
     def lock_state(self, row: Row) -> str:
-        """'yes', or why its lock cannot be built from."""
+        """'yes', or why its lock cannot be built from: 'missing', 'stale' or 'damaged'."""
         try:
             self.lock(row)
         except LockError as err:
-            return "stale" if "stale" in str(err) else "no" if "there is no lock" in str(err) else "damaged"
+            return err.state
         return "yes"
 
     def plan(self, chosen: Sequence[Row], base: Base) -> Plan:

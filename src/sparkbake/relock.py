@@ -9,13 +9,16 @@ from sparkbake.bootstrap import lock_base
 from sparkbake.buildx import image_index
 from sparkbake.debianmirror import find_mirror
 from sparkbake.errors import LockError, ProcessError, UsageError
-from sparkbake.frozen import candidates
+from sparkbake.frozen import AUTO, candidates
 from sparkbake.lock import Index, Locker
 from sparkbake.lockfile import base_lock_path, image_lock_to_json, lock_path, lock_to_json, parse_image_lock
 from sparkbake.mirrors import Mirrors
 from sparkbake.model import Base, ImageLock
+from sparkbake.oci import Architecture
 from sparkbake.project import Project, open_project
 from sparkbake.tables import say
+
+_ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
 
 
 def lock(options: argparse.Namespace) -> int:
@@ -36,7 +39,10 @@ def lock(options: argparse.Namespace) -> int:
 
 
 def _lock_base(project: Project, mirrors: Mirrors, options: argparse.Namespace) -> int:
-    (base,) = candidates(options.base, project.matrix)[:1]
+    if options.base == AUTO:
+        names = ", ".join(one.name for one in project.matrix.bases)
+        raise UsageError(f"lock --base: got '{AUTO}', expected one of {names}")
+    (base,) = candidates(options.base, project.matrix)
     path = base_lock_path(project.locks, base)
     if base.image:
         _write_lock(path, image_lock_to_json(_image_lock(base, base.image, options.apt_snapshot, path)), frozen=False)
@@ -45,7 +51,7 @@ def _lock_base(project: Project, mirrors: Mirrors, options: argparse.Namespace) 
         name=base.name,
         suites=base.suites,
         include=sorted(project.matrix.os_packages),
-        architectures=["amd64", "arm64"],
+        architectures=_ARCHITECTURES,
         mirror=find_mirror(mirrors.debian),
         work_dir=project.cache,
         say=say,
@@ -64,7 +70,11 @@ def _image_lock(base: Base, reference: str, snapshot: str | None, path: Path) ->
         index, manifests = image_index(reference, timeout_s=60)
     except ProcessError as err:
         raise LockError(f"{base.name}: the registry does not give {reference}: {err}") from err
-    wanted = tuple(sorted((name, digest) for name, digest in manifests.items() if name in ("amd64", "arm64")))
+    wanted = tuple((name, manifests[name]) for name in _ARCHITECTURES if name in manifests)
+    if len(wanted) != len(_ARCHITECTURES):
+        raise LockError(
+            f"{base.name}: {reference} is there for {', '.join(sorted(manifests))}, expected amd64 and arm64"
+        )
     return ImageLock(name=base.name, reference=reference, index=index, manifests=wanted, apt_snapshot=snapshot)
 
 

@@ -1,5 +1,6 @@
 """Files on a package index: their size, and single members of a wheel without the rest of it."""
 
+import http.client
 import io
 import re
 import urllib.error
@@ -29,7 +30,10 @@ def content_length(url: str) -> int:
         LockError: it cannot be read.
     """
     with _open(url, method="HEAD") as answer:
-        return int(answer.headers["Content-Length"])
+        length = answer.headers.get("Content-Length")
+    if length is None:
+        raise LockError(f"{url.rpartition('/')[2]}: the package index does not say how large it is")
+    return int(length)
 
 
 class RemoteFile(io.RawIOBase):
@@ -59,6 +63,8 @@ class RemoteFile(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         end = self._size if size < 0 else min(self._position + size, self._size)
+        if self._position >= end:
+            return b""
         if not self._start <= self._position <= end <= self._start + len(self._piece):
             self._fetch(self._position, max(end, min(self._position + self._PIECE_BYTES, self._size)))
         data = self._piece[self._position - self._start : end - self._start]
@@ -69,7 +75,10 @@ class RemoteFile(io.RawIOBase):
         with _open(self._url, headers={"Range": f"bytes={start}-{end - 1}"}) as answer:
             if answer.status != 206:  # noqa: PLR2004  (Partial Content)
                 raise LockError(f"{self._url.rpartition('/')[2]}: the package index does not answer range requests")
-            self._start, self._piece = start, answer.read()
+            try:
+                self._start, self._piece = start, answer.read()
+            except (OSError, http.client.HTTPException) as err:
+                raise LockError(f"{self._url.rpartition('/')[2]}: reading it broke off: {err}; run it again") from err
 
 
 def read_member(wheel: zipfile.ZipFile, pattern: str) -> str:

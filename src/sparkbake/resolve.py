@@ -15,7 +15,9 @@ _IMAGE = "vllm"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrozenBase:
-    """A base with what its lock says: its name for labels, the digest of its index, and its archive snapshot."""
+    """A base with what its lock says: its name for labels, the digest of its manifest for the
+    target's architecture, and its archive snapshot.
+    """
 
     base: Base
     reference: str

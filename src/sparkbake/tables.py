@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sparkbake.estimate import Estimate
@@ -23,10 +24,10 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     """Write a table to standard output; as wide as it needs when that is no terminal."""
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, soft_wrap=False)
     if title:
-        console.print(f"[bold]{title}[/bold]", highlight=False)
+        console.print(f"[bold]{escape(title)}[/bold]", highlight=False)
     table = Table(*headers, box=None, pad_edge=False, header_style="bold", show_header=any(headers))
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(cell) for cell in row))
     console.print(table)
     if title:
         console.print()

@@ -61,6 +61,8 @@ def same_version(left: str, right: str) -> bool:
     >>> same_version("2.13.0", "2.13.0+cu130")
     True
     """
+    if not is_version(left) or not is_version(right):
+        return left == right
     one, two = Version(left), Version(right)
     return one == two or (one.public == two.public and not (one.local and two.local))
 

@@ -1,6 +1,8 @@
 """Builds through the real engine, with the real recipes and base, of images whose packages are small."""
 
+import fcntl
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from tests.engine.small import NAMESPACE, Small, digest_in, docker_run, exists, inspect, make_small, remove
+
+from sparkbake.project import cache_folder
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
@@ -114,6 +118,12 @@ def test_an_oci_file_holds_the_same_image(built: Small, tmp_path: Path) -> None:
     assert manifest["digest"] == inspect(built.reference(T5))["Id"]
 
 
+def test_several_oci_files_go_to_a_folder(built: Small, tmp_path: Path) -> None:
+    done = built.run("build", T4, T5, *BASE, "--output", f"oci:{tmp_path / 'images'}")
+    assert done.returncode == 0, done.stderr
+    assert sorted(one.name for one in (tmp_path / "images").iterdir()) == [f"{T4}.oci.tar", f"{T5}.oci.tar"]
+
+
 def test_two_builds_from_nothing_have_the_same_digest(built: Small) -> None:
     before = inspect(built.reference(T5))["Id"]
     done = built.run("build", T5, *BASE, "--no-verify", "--no-cache")
@@ -154,7 +164,7 @@ def test_an_interrupted_build_leaves_no_tag_and_the_next_goes_on(small: Small) -
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
         assert process.wait(timeout=60) == 130, rest
-    assert "interrupted: nothing was tagged" in rest
+    assert "interrupted: what was not finished has no tag" in rest
     assert not exists(small.reference(T5))
     done = small.run("build", T5, *BASE, "--no-verify")
     assert done.returncode == 0, done.stderr
@@ -177,14 +187,50 @@ def test_a_dry_run_needs_no_engine(small: Small) -> None:
     assert "to download" in done.stdout
 
 
-def test_a_base_that_cannot_be_had_says_what_to_do(small: Small, tmp_path: Path) -> None:
-    mirrors = tmp_path / "mirrors.yaml"
+def test_a_mirrored_base_must_be_the_locked_one(small: Small, tmp_path: Path) -> None:
     digest = "sha256:" + "0" * 64
-    mirrors.write_text(f'schema: "1"\nbases:\n  debian-13: oci-layout:{tmp_path}/nothing@{digest}\n')
-    done = small.run("build", T5, *BASE, "--mirrors", str(mirrors))
+    done = small.run("build", T5, *BASE, "--mirrors", str(mirrors_of(tmp_path, f"{tmp_path}/layout@{digest}")))
+    assert done.returncode == 5
+    assert f"names {digest} for it, which is not the locked base: expected {locked_index(small)}" in done.stderr
+    assert "--base auto" in done.stderr
+
+
+def test_a_mirrored_base_that_is_not_there_says_so(small: Small, tmp_path: Path) -> None:
+    place = f"{tmp_path}/nothing@{locked_index(small)}"
+    done = small.run("build", T5, *BASE, "--mirrors", str(mirrors_of(tmp_path, place)))
     assert done.returncode == 5
     assert "it has no index.json" in done.stderr
-    assert "--base auto" in done.stderr
+
+
+def test_a_mirrored_base_gives_the_same_image(built: Small, tmp_path: Path) -> None:
+    (layout,) = (cache_folder() / "bases").glob("debian-13-*")
+    copy = shutil.copytree(layout, tmp_path / "layout", copy_function=os.link)
+    before = inspect(built.reference(T5))["Id"]
+    mirrors = mirrors_of(tmp_path, f"{copy}@{locked_index(built)}")
+    done = built.run("build", T5, *BASE, "--no-verify", "--no-cache", "--mirrors", str(mirrors))
+    assert done.returncode == 0, done.stderr
+    assert f"from oci-layout:{copy}" in done.stderr
+    assert digest_in(done.stderr) == before
+
+
+def test_a_second_build_in_one_checkout_is_refused(small: Small) -> None:
+    (small.root / "build").mkdir(exist_ok=True)
+    with (small.root / "build" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = small.run("build", T5, *BASE, "--no-verify")
+    assert done.returncode == 7
+    assert "another build runs in this checkout" in done.stderr
+
+
+def mirrors_of(folder: Path, place: str) -> Path:
+    path = folder / "mirrors.yaml"
+    path.write_text(f'schema: "1"\nbases:\n  debian-13: oci-layout:{place}\n')
+    return path
+
+
+def locked_index(small: Small) -> str:
+    body = json.loads((small.root / "locks" / "bases" / "debian-13.json").read_text())
+    return str(body["index_digest"])
 
 
 def make_copy(small: Small, place: Path) -> Small:

@@ -1,0 +1,203 @@
+"""Claims about the script that deals an installed environment into layers, on environments made by hand."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from tests.builders import load_script
+
+layout = load_script("layout")
+LAYERS = {"torch": ["torch"], "rest": ["ray"]}
+EPOCH = 1_700_000_000
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The site-packages of a virtual environment without packages."""
+    monkeypatch.setattr(layout, "VENV", tmp_path / "venv")
+    found: Path = layout.site_packages()
+    assert found == tmp_path / f"venv/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    found.mkdir(parents=True)
+    return found
+
+
+def install(site: Path, package: str, files: Mapping[str, str], version: str = "1.0") -> Path:
+    """Install a package as uv does: its files, and a RECORD with the digest of each."""
+    info = site / f"{package}-{version}.dist-info"
+    info.mkdir()
+    rows = [f"{info.name}/RECORD,,"]
+    for path, content in files.items():
+        place = Path(os.path.normpath(site / path))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(content, encoding="utf-8")
+        rows.append(f'"{path}",sha256={content},{len(content)}')
+    (info / "RECORD").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return info
+
+
+def deal(layers: Mapping[str, Sequence[str]] | None = None, *collisions: str) -> dict[Path, str]:
+    owners: dict[Path, str] = layout.deal(layers or LAYERS, list(collisions))
+    return owners
+
+
+def error_of(capsys: pytest.CaptureFixture[str], layers: Mapping[str, Sequence[str]] | None = None) -> str:
+    with pytest.raises(SystemExit) as ended:
+        deal(layers)
+    assert ended.value.code == 1
+    return capsys.readouterr().err
+
+
+# ---- deal
+
+
+def test_every_file_is_in_one_layer_and_that_is_its_package_s(site: Path) -> None:
+    torch = install(site, "torch", {"torch/__init__.py": "a", "../../../bin/torchrun": "b", "a,b.txt": "c"})
+    ray = install(site, "ray", {"ray/__init__.py": "d"})
+    owners = deal()
+    assert owners == {
+        torch / "RECORD": "torch",
+        site / "torch/__init__.py": "torch",
+        layout.VENV / "bin/torchrun": "torch",
+        site / "a,b.txt": "torch",
+        ray / "RECORD": "rest",
+        site / "ray/__init__.py": "rest",
+    }
+    assert set(owners) == set(layout.files_below(layout.VENV))
+
+
+def test_names_of_packages_are_compared_in_their_normal_form(site: Path) -> None:
+    info = install(site, "NVIDIA_nccl.cu13", {}, "2.28.9")
+    assert deal({"cuda": ["nvidia-nccl-cu13"]}) == {info / "RECORD": "cuda"}
+
+
+def test_an_unknown_collision_ends_it_with_what_to_do(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "torch", {"build_backend.py": "one"})
+    install(site, "ray", {"build_backend.py": "two"})
+    assert error_of(capsys) == (
+        "layout: error: carried with different content by several packages, add to `collisions` in matrix.yaml: "
+        f"{site}/build_backend.py (ray and torch)\n"
+    )
+    assert (site / "build_backend.py").exists()
+
+
+def test_a_known_collision_is_left_out_and_that_is_said(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "torch", {"build_backend.py": "one", "torch.py": "x"})
+    install(site, "ray", {"build_backend.py": "two"})
+    owners = deal(LAYERS, "build_backend.py")
+    assert site / "build_backend.py" not in owners
+    assert not (site / "build_backend.py").exists()
+    assert owners[site / "torch.py"] == "torch"
+    assert f"leaving out {site}/build_backend.py, which ray and torch both carry" in capsys.readouterr().out
+
+
+def test_a_known_collision_that_does_not_happen_costs_nothing(site: Path) -> None:
+    install(site, "torch", {"build_backend.py": "one"})
+    install(site, "ray", {})
+    assert deal(LAYERS, "build_backend.py")[site / "build_backend.py"] == "torch"
+
+
+def test_equal_content_carried_twice_is_in_one_layer(site: Path) -> None:
+    install(site, "torch", {"shared/__init__.py": "same"})
+    install(site, "ray", {"shared/__init__.py": "same"})
+    assert deal()[site / "shared/__init__.py"] == "rest"
+
+
+def test_a_package_that_no_layer_names_ends_it(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "torch", {})
+    install(site, "ray", {})
+    install(site, "stray", {})
+    assert "stray-1.0.dist-info was installed, but layers.json does not name it" in error_of(capsys)
+
+
+def test_a_package_that_is_missing_ends_it(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "torch", {})
+    assert error_of(capsys, {**LAYERS, "vllm": ["vllm"]}) == "layout: error: not installed: ray, vllm\n"
+
+
+# ---- move and settle
+
+
+def test_files_move_to_their_layer_with_modes_that_do_not_depend_on_the_machine(site: Path, tmp_path: Path) -> None:
+    install(site, "torch", {"torch/lib.so": "a", "../../../bin/torchrun": "b"})
+    install(site, "ray", {"ray.py": "c"})
+    (site / "torch/lib.so").chmod(0o600)
+    (layout.VENV / "bin/torchrun").chmod(0o700)
+    (site / "ray.py").chmod(0o666)
+    layout.move(deal(), tmp_path / "layers")
+    assert list(layout.files_below(layout.VENV)) == []
+    below = site.relative_to("/")
+    modes = {
+        path: (tmp_path / "layers" / path).stat().st_mode & 0o777
+        for path in (
+            Path("torch") / below / "torch/lib.so",
+            Path("torch") / layout.VENV.relative_to("/") / "bin/torchrun",
+            Path("rest") / below / "ray.py",
+        )
+    }
+    assert list(modes.values()) == [0o644, 0o755, 0o644]
+
+
+def test_links_are_files_too_and_move_as_links(tmp_path: Path) -> None:
+    folder = tmp_path / "venv"
+    (folder / "lib").mkdir(parents=True)
+    (folder / "lib64").symlink_to("lib")
+    (folder / "python3").symlink_to("/nowhere/python3")
+    found = set(layout.files_below(folder))
+    assert found == {folder / "lib64", folder / "python3"}
+    layout.move(dict.fromkeys(found, "skeleton"), tmp_path / "out")
+    moved = tmp_path / "out/skeleton" / folder.relative_to("/")
+    assert (str((moved / "lib64").readlink()), str((moved / "python3").readlink())) == ("lib", "/nowhere/python3")
+
+
+def test_every_file_folder_and_link_gets_the_same_time(tmp_path: Path) -> None:
+    output = tmp_path / "layers"
+    (output / "torch/opt/venv").mkdir(parents=True)
+    (output / "torch/opt/venv/file").touch()
+    (output / "skeleton").mkdir()
+    (output / "skeleton/link").symlink_to("/nowhere")
+    (output / "skeleton/folder").symlink_to("/usr")
+    layout.settle(output, EPOCH)
+    times = {one: one.lstat().st_mtime for one in output.rglob("*")}
+    assert len(times) == 7
+    assert set(times.values()) == {EPOCH}
+
+
+# ---- CUDA
+
+
+def toolkit(output: Path, site: Path, layer: str = "cuda", name: str = "cu13") -> Path:
+    """The folder in which NVIDIA's packages meet."""
+    folder = output / layer / site.relative_to("/") / "nvidia" / name
+    for path in ("bin/nvcc", "lib/libcudart.so.13", "lib/libnvrtc.so.13", "lib/libnvrtc.so.13.0.88", "lib/libfoo.so"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    (folder / "lib/libfoo.so.2").touch()
+    (folder / "lib/libstatic.a").touch()
+    return folder
+
+
+def test_cuda_has_lib64_a_place_and_names_for_the_linker(site: Path, tmp_path: Path) -> None:
+    output = tmp_path / "layers"
+    toolkit(output, site)
+    (output / "rest" / site.relative_to("/") / "nvidia/cudnn").mkdir(parents=True)
+    layout.link_cuda(output)
+    made = output / "skeleton" / site.relative_to("/") / "nvidia/cu13"
+    links = {str(one.relative_to(made)): str(one.readlink()) for one in made.rglob("*") if one.is_symlink()}
+    assert links.pop("lib/libnvrtc.so").startswith("libnvrtc.so.13")
+    assert links == {"lib64": "lib", "lib/libcudart.so": "libcudart.so.13"}
+    assert str((output / "skeleton/usr/local/cuda").readlink()) == f"{site}/nvidia/cu13"
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_not_exactly_one_compiler_ends_it(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    output = tmp_path / "layers"
+    for number in range(count):
+        toolkit(output, site, name=f"cu1{number}")
+    with pytest.raises(SystemExit):
+        layout.link_cuda(output)
+    below = site.relative_to("/")
+    assert f"expected one folder with bin/nvcc below {below}/nvidia, found {count}" in capsys.readouterr().err

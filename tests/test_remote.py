@@ -1,0 +1,133 @@
+"""Claims about reading files of a package index in pieces; the index is played."""
+
+import io
+import re
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Mapping
+from email.message import Message
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from sparkbake import remote
+from sparkbake.errors import LockError
+from sparkbake.remote import RemoteFile, content_length, read_member
+
+URL = "https://files.example/vllm-0.20.2-py3-none-any.whl"
+
+
+class Answer(io.BytesIO):
+    """What urlopen gives."""
+
+    def __init__(self, data: bytes, status: int, length: int) -> None:
+        super().__init__(data)
+        self.status = status
+        self.headers = {"Content-Length": str(length)}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class FakeServer:
+    """Serves one file, in ranges or not, and counts what it sends."""
+
+    def __init__(self, data: bytes, *, has_ranges: bool = True) -> None:
+        self.data = data
+        self.has_ranges = has_ranges
+        self.sent_bytes = 0
+        self.requests = 0
+
+    def open(self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+        assert url == URL
+        self.requests += 1
+        if method == "HEAD":
+            return Answer(b"", 200, len(self.data))
+        if not self.has_ranges:
+            return Answer(self.data, 200, len(self.data))
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", (headers or {})["Range"])
+        assert match
+        first, last = int(match[1]), int(match[2])
+        assert 0 <= first <= last < len(self.data), "a range that a server refuses"
+        piece = self.data[first : last + 1]
+        self.sent_bytes += len(piece)
+        return Answer(piece, 206, len(piece))
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, data: bytes, *, has_ranges: bool = True) -> FakeServer:
+    server = FakeServer(data, has_ranges=has_ranges)
+    monkeypatch.setattr(remote, "_open", server.open)
+    return server
+
+
+def large_wheel() -> bytes:
+    """10 MB that no compression makes smaller, with a small file at the end and one at the beginning."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as wheel:
+        wheel.writestr("vllm/_version.py", "commit_id = 'g0123456'")
+        wheel.writestr("vllm/_C.so", bytes(10 * 10**6))
+        wheel.writestr("vllm-0.20.2.dist-info/METADATA", "Name: vllm")
+    return packed.getvalue()
+
+
+def test_the_size_is_what_the_head_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(monkeypatch, bytes(1234))
+    assert content_length(URL) == 1234
+    assert server.sent_bytes == 0
+
+
+def test_members_are_read_without_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(monkeypatch, large_wheel())
+    with zipfile.ZipFile(RemoteFile(URL)) as wheel:
+        assert read_member(wheel, r".*\.dist-info/METADATA") == "Name: vllm"
+        assert read_member(wheel, r"vllm/_version\.py") == "commit_id = 'g0123456'"
+    assert server.sent_bytes < 3 * 10**6
+
+
+def test_a_member_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, large_wheel())
+    with zipfile.ZipFile(RemoteFile(URL)) as wheel, pytest.raises(LockError, match="the wheel has no file LICENSE"):
+        read_member(wheel, "LICENSE")
+
+
+def test_pieces_are_the_bytes_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(i % 251 for i in range(3 << 20))
+    serve(monkeypatch, data)
+    file = RemoteFile(URL)
+    assert (file.seekable(), file.readable()) == (True, True)
+    for start, size in ((0, 10), (5, 1 << 20), (1 << 20, 2 << 20), (10, 3), (len(data) - 4, 100)):
+        assert file.seek(start) == start
+        assert file.read(size) == data[start : start + size]
+        assert file.tell() == min(start + size, len(data))
+    assert file.seek(-4, io.SEEK_END) == len(data) - 4
+    assert file.read() == data[-4:]
+    assert file.read() == b""
+    file.seek(1)
+    assert file.seek(2, io.SEEK_CUR) == 3
+
+
+def test_an_index_without_ranges_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, large_wheel(), has_ranges=False)
+    with pytest.raises(LockError) as caught:
+        zipfile.ZipFile(RemoteFile(URL))
+    assert str(caught.value) == ("vllm-0.20.2-py3-none-any.whl: the package index does not answer range requests")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [urllib.error.URLError("no such host"), urllib.error.HTTPError(URL, 404, "Not Found", Message(), io.BytesIO())],
+)
+def test_an_index_that_does_not_answer_is_told_with_the_file(
+    monkeypatch: pytest.MonkeyPatch, error: urllib.error.URLError
+) -> None:
+    def fail(_request: urllib.request.Request, *, timeout: float) -> Answer:
+        raise error
+
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    with pytest.raises(LockError, match=r"^vllm-0\.20\.2-py3-none-any\.whl: cannot be read from the package index: .*"):
+        content_length(URL)

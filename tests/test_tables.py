@@ -1,0 +1,103 @@
+"""Claims about what tables show."""
+
+from dataclasses import replace
+
+import pytest
+from tests.builders import make_matrix, make_plan, real_matrix
+
+from sparkbake.estimate import Estimate
+from sparkbake.matrix import rows
+from sparkbake.model import Override, Plan
+from sparkbake.tables import ROW_HEADERS, markdown_images, print_plan, print_report, print_table, row_cells, say
+from sparkbake.verify import Finding, Report
+
+COST = Estimate(download_bytes=4_140_000_000, disk_bytes=40_260_000_000)
+
+
+def test_what_is_said_is_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+    say("hello")
+    assert capsys.readouterr() == ("", "sparkbake: hello\n")
+
+
+def test_the_table_of_the_readme_has_every_row_with_all_versions() -> None:
+    matrix = real_matrix()
+    head, rule, *lines = markdown_images(rows(matrix)).splitlines()
+    assert head == "| tag | " + " | ".join(one.name for one in matrix.components) + " | overrides |"
+    assert rule.count("|") == head.count("|")
+    for row, line in zip(rows(matrix), lines, strict=True):
+        cells = [one.strip() for one in line.strip("|").split("|")]
+        assert cells[0] == f"`{row.tag}`"
+        assert tuple(cells[1:-1]) == tuple(version for _name, version in row.versions)
+
+
+def test_the_table_names_the_overrides_of_a_row() -> None:
+    _head, _rule, t4, t5, other = markdown_images(rows(make_matrix())).splitlines()
+    assert t4.endswith("| torch |")
+    assert t5.endswith("| torch,transformers |")
+    assert other.endswith("| none |")
+
+
+def test_the_cells_of_a_row_stand_below_their_headers() -> None:
+    cells = dict(zip(ROW_HEADERS, row_cells(rows(make_matrix())[1], "yes"), strict=True))
+    assert cells == {
+        "tag": "0.20.2-t5",
+        "strategy": "wheels",
+        "foundation": "2.11.0-cu130",
+        "transformers": "5.8.0",
+        "overrides": "torch,transformers",
+        "locked": "yes",
+    }
+
+
+def test_a_plan_shows_layers_overrides_with_reasons_and_the_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plan(make_plan("0.20.2-t5"), COST, "debian-13")
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for line in (
+        "registry.example:5000/sparks/spark-vllm:0.20.2-t5 (linux/arm64)",
+        "torch 2 0.0 MB",
+        "base debian-13",
+        "locked 4 packages by hash, Python 3.12",
+        "created 2023-11-14T22:13:20Z",
+        "override: torch the foundation has a fix that 2.10.0 lacks",
+        "override: transformers models of today need it",
+        "to download at most 4.14 GB (without the base)",
+        "disk at most 40 GB in the engine's data folder",
+    ):
+        assert line in shown
+
+
+def test_a_plan_without_overrides_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plan(make_plan("0.32.0-t5"), COST, "debian-13")
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "overrides none" in shown
+
+
+def test_brackets_in_a_reason_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    (target,) = make_plan("0.20.2-t4").targets
+    overrides = (Override(package="ray", reason="upstream asks for ray[cgraph] there"),)
+    print_plan(Plan(targets=(replace(target, overrides=overrides),)), COST, "debian-13")
+    assert "upstream asks for ray[cgraph] there" in capsys.readouterr().out
+
+
+def test_a_table_that_goes_into_a_file_is_wide(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("one", "two"), [("a" * 80, "b" * 80)])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_report_shows_facts_and_findings(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(
+        Report(
+            tag="0.20.2-t4",
+            reference="registry.example/x:0.20.2-t4",
+            digest="sha256:" + 64 * "a",
+            probe_digest="sha256:" + 64 * "b",
+            emulated=True,
+            facts=(("machine", "aarch64"),),
+            findings=(Finding(check="torch", found="2.10.0", expected="2.11.0"),),
+        )
+    )
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "looked at found (under emulation)" in shown
+    assert "machine aarch64" in shown
+    assert "1 findings" in shown
+    assert "torch 2.10.0 2.11.0" in shown
