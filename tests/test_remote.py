@@ -118,16 +118,29 @@ def test_an_index_without_ranges_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert str(caught.value) == ("vllm-0.20.2-py3-none-any.whl: the package index does not answer range requests")
 
 
-@pytest.mark.parametrize(
-    "error",
-    [urllib.error.URLError("no such host"), urllib.error.HTTPError(URL, 404, "Not Found", Message(), io.BytesIO())],
-)
-def test_an_index_that_does_not_answer_is_told_with_the_file(
-    monkeypatch: pytest.MonkeyPatch, error: urllib.error.URLError
-) -> None:
-    def fail(_request: urllib.request.Request, *, timeout: float) -> Answer:
+def fail_with(error: OSError, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let every request fail; returns the list of those that were made."""
+    asked: list[str] = []
+
+    def urlopen(request: urllib.request.Request, timeout: float) -> None:
+        asked.append(request.full_url)
         raise error
 
-    monkeypatch.setattr(urllib.request, "urlopen", fail)
-    with pytest.raises(LockError, match=r"^vllm-0\.20\.2-py3-none-any\.whl: cannot be read from the package index: .*"):
-        content_length(URL)
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    return asked
+
+
+def test_what_may_pass_is_tried_again_and_the_message_says_how_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = fail_with(urllib.error.URLError("no such name"), monkeypatch)
+    with pytest.raises(LockError, match=r"a\.whl: cannot be read from the package index, 3 times: .*no such name"):
+        content_length("https://index.example/a.whl")
+    assert len(asked) == 3
+
+
+def test_a_definite_no_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://index.example/a.whl"
+    asked = fail_with(urllib.error.HTTPError(url, 404, "Not Found", Message(), None), monkeypatch)
+    with pytest.raises(LockError, match="from the package index: HTTP Error 404"):
+        content_length(url)
+    assert len(asked) == 1

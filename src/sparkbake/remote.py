@@ -3,6 +3,7 @@
 import http.client
 import io
 import re
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -12,15 +13,26 @@ from typing import Any
 from sparkbake.errors import LockError
 
 _REQUEST_TIMEOUT_S = 60
+_WAITS_S = (1.0, 4.0)
+_SERVER_FAULT = 500
 
 
 def _open(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401  (as urlopen has it)
+    """Ask for a file; what may pass (no name, no connection, a fault of the server) is tried again, a no is not."""
     request = urllib.request.Request(url, method=method, headers=dict(headers or {}))  # noqa: S310  (from the index)
-    try:
-        return urllib.request.urlopen(request, timeout=_REQUEST_TIMEOUT_S)  # noqa: S310
-    except urllib.error.URLError as err:
-        name = url.rpartition("/")[2]
-        raise LockError(f"{name}: cannot be read from the package index: {err}; is it reachable?") from err
+    for wait_s in (*_WAITS_S, None):
+        try:
+            return urllib.request.urlopen(request, timeout=_REQUEST_TIMEOUT_S)  # noqa: S310
+        except OSError as err:
+            definite = isinstance(err, urllib.error.HTTPError) and err.code < _SERVER_FAULT
+            if definite or wait_s is None:
+                tries = "" if definite else f", {len(_WAITS_S) + 1} times"
+                name = url.rpartition("/")[2]
+                raise LockError(
+                    f"{name}: cannot be read from the package index{tries}: {err}; is it reachable?"
+                ) from err
+            time.sleep(wait_s)
+    raise AssertionError  # the last turn returns or raises
 
 
 def content_length(url: str) -> int:
