@@ -76,6 +76,9 @@ layers:
 collisions:
   - path: build_backend.py
     reason: two packages carry it
+  - path: shared/*
+    keep: torch
+    reason: torch writes it last
 foundations:
   2.11.0-cu130:
     cuda: "13.0.2"

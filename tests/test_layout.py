@@ -38,7 +38,8 @@ def install(site: Path, package: str, files: Mapping[str, str], version: str = "
 
 
 def deal(layers: Mapping[str, Sequence[str]] | None = None, *collisions: str) -> dict[Path, str]:
-    owners: dict[Path, str] = layout.deal(layers or LAYERS, list(collisions))
+    rules = [{"path": path, "keep": keep or None} for path, _is, keep in (one.partition("=") for one in collisions)]
+    owners: dict[Path, str] = layout.deal(layers or LAYERS, rules)
     return owners
 
 
@@ -89,13 +90,43 @@ def test_a_known_collision_is_left_out_and_that_is_said(site: Path, capsys: pyte
     assert site / "build_backend.py" not in owners
     assert not (site / "build_backend.py").exists()
     assert owners[site / "torch.py"] == "torch"
-    assert f"leaving out {site}/build_backend.py, which ray and torch both carry" in capsys.readouterr().out
+    assert f"leaving out {site}/build_backend.py, which ray and torch carry" in capsys.readouterr().out
 
 
 def test_a_known_collision_that_does_not_happen_costs_nothing(site: Path) -> None:
     install(site, "torch", {"build_backend.py": "one"})
     install(site, "ray", {})
     assert deal(LAYERS, "build_backend.py")[site / "build_backend.py"] == "torch"
+
+
+def install_hashed(site: Path, name: str, path: str, content: str) -> None:
+    """A package with one file, whose RECORD has its real digest."""
+    info = install(site, name, {path: content})
+    digest = layout.record_digest(site / path)
+    (info / "RECORD").write_text(f"{info.name}/RECORD,,\n{path},{digest},{len(content)}\n", encoding="utf-8")
+
+
+def test_a_collision_with_a_package_to_keep_leaves_that_package_s_file(site: Path) -> None:
+    install_hashed(site, "torch", "shared/a.py", "of torch")
+    install_hashed(site, "ray", "shared/a.py", "of ray")
+    assert deal(LAYERS, "shared/*=ray")[site / "shared/a.py"] == "rest"
+    assert (site / "shared/a.py").read_text() == "of ray"
+
+
+def test_what_is_there_must_be_of_the_package_to_keep(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install_hashed(site, "ray", "shared/a.py", "of ray")
+    install_hashed(site, "torch", "shared/a.py", "of torch")
+    with pytest.raises(SystemExit):
+        deal(LAYERS, "shared/*=ray")
+    assert f"{site}/shared/a.py, which ray and torch carry, is not that of ray" in capsys.readouterr().err
+
+
+def test_a_rule_whose_package_does_not_carry_the_path_is_none(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install_hashed(site, "ray", "shared/a.py", "of ray")
+    install_hashed(site, "torch", "shared/a.py", "of torch")
+    with pytest.raises(SystemExit):
+        deal(LAYERS, "shared/*=vllm")
+    assert "add to `collisions` in matrix.yaml" in capsys.readouterr().err
 
 
 def test_equal_content_carried_twice_is_in_one_layer(site: Path) -> None:

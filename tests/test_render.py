@@ -25,7 +25,7 @@ from tests.builders import (
     real_plan,
 )
 
-from sparkbake.model import ContextFile, Plan, Wheel
+from sparkbake.model import Collision, ContextFile, Plan, Wheel
 from sparkbake.render import layers_json, render_target, requirements
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -187,13 +187,14 @@ def test_two_files_of_one_version_are_one_requirement_with_two_hashes() -> None:
 
 def test_layers_json_has_the_packages_of_each_layer_in_order_and_what_to_leave_out() -> None:
     (target,) = make_plan().targets
-    said = json.loads(layers_json(replace(target, collisions=("a.py", "b.py"))))
+    collisions = (Collision(path="a.py", keep=None, reason="x"), Collision(path="b/*", keep="ray", reason="y"))
+    said = json.loads(layers_json(replace(target, collisions=collisions)))
     assert list(said["layers"].items()) == [
         ("torch", ["nvidia-nccl", "torch"]),
         ("rest", ["ray"]),
         ("vllm", ["vllm"]),
     ]
-    assert said["collisions"] == ["a.py", "b.py"]
+    assert said["collisions"] == [{"path": "a.py", "keep": None}, {"path": "b/*", "keep": "ray"}]
 
 
 def test_files_are_text_with_a_path_below_the_context() -> None:

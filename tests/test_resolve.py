@@ -98,7 +98,10 @@ def test_a_target_is_what_the_matrix_the_lock_and_the_base_say() -> None:
     assert target.os_packages == ("curl", "python3")
     assert target.source_date_epoch == make_lock().source_date_epoch
     assert target.environment.wheels == WHEELS
-    assert target.collisions == ("build_backend.py",)
+    assert [(one.path, one.keep) for one in target.collisions] == [
+        ("build_backend.py", None),
+        ("shared/*", "torch"),
+    ]
     assert dict(target.versions)["torch"] == "2.11.0"
     assert [one.package for one in target.overrides] == ["torch"]
     assert dict(target.labels)["org.opencontainers.image.base.name"] == "registry.example/library/ubuntu:24.04"

@@ -57,21 +57,17 @@ add_suites() {
     [ -n "$mirror" ] || die "found no apt source for $os_codename to take the mirror's address from; see 'apt-get indextargets'"
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -r "$keyring" ] || die "found no $keyring; install debian-archive-keyring"
-    say "adding the suites sid and trixie of this machine's own mirror, pinned to 90 (nothing is upgraded from them)"
-    cat >/etc/apt/preferences.d/sparkbake <<EOF
-Package: *
-Pin: release n=sid
-Pin-Priority: 90
-
-Package: *
-Pin: release n=trixie
-Pin-Priority: 90
-EOF
+    suites=sid
+    [ "$os_codename" = trixie ] || suites="sid trixie"
+    say "adding of this machine's own mirror, pinned to 90 (nothing is upgraded from it): $suites"
+    for suite in $suites; do
+        printf 'Package: *\nPin: release n=%s\nPin-Priority: 90\n\n' "$suite"
+    done >/etc/apt/preferences.d/sparkbake
     cat >/etc/apt/sources.list.d/sparkbake.sources <<EOF
 # Added by sparkbake's tools/engine.sh: Docker Engine from sid, QEMU from trixie.
 Types: deb
 URIs: $mirror
-Suites: sid trixie
+Suites: $suites
 Components: main
 Check-Valid-Until: no
 Signed-By: $keyring

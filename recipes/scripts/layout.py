@@ -2,12 +2,15 @@
 
 The context holds requirements.txt (one file hash a package), installer.txt (uv itself, hashed) and layers.json
 (`layers`: layer name to distribution names; `collisions`: paths below site-packages that several packages carry with
-different content and that the image does without). The result is /layers/<layer>/opt/venv/..., every file in exactly
+different content, and whose the image keeps, if any). The result is /layers/<layer>/opt/venv/..., every file in exactly
 one of them, and /layers/skeleton with the virtual environment itself and the CUDA folder, made of links into packages.
 """
 
 import argparse
+import base64
 import csv
+import fnmatch
+import hashlib
 import json
 import os
 import re
@@ -35,8 +38,10 @@ def main() -> None:
     say("making the virtual environment")
     run(sys.executable, "-m", "venv", "--without-pip", "--symlinks", VENV)
     skeleton = set(files_below(VENV))
-    install(options.context, options.platform)
     asked = json.loads((options.context / "layers.json").read_text(encoding="utf-8"))
+    installed = {name for names in asked["layers"].values() for name in names}
+    kept = sorted({rule["keep"] for rule in asked["collisions"] if rule["keep"] in installed})
+    install(options.context, options.platform, kept)
     owners = deal(asked["layers"], asked["collisions"])
     move(owners, options.output)
     move(dict.fromkeys(skeleton, "skeleton"), options.output)
@@ -64,7 +69,8 @@ def run(*argv: str | Path, env: dict[str, str] | None = None) -> None:
         fail(f"{argv[0]} ended with {done.returncode}")
 
 
-def install(context: Path, platform: str) -> None:
+def install(context: Path, platform: str, kept: list[str]) -> None:
+    """Install the environment; the files of the packages in `kept` are written last, over those of others."""
     outside: dict[str, str] = {}
     if CA.exists() and CA.stat().st_size:
         outside |= {"SSL_CERT_FILE": str(CA), "PIP_CERT": str(CA)}
@@ -95,6 +101,8 @@ def install(context: Path, platform: str) -> None:
     ]
     uv += ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile-bytecode", "--link-mode", "copy"]
     run(*uv, "-r", context / "requirements.txt", env={"UV_HTTP_TIMEOUT": "300", **outside})
+    for name in kept:
+        run(*uv, "-r", context / "requirements.txt", "--reinstall-package", name, env=outside)
     (VENV / ".lock").unlink(missing_ok=True)  # uv's own, while it works
 
 
@@ -109,22 +117,47 @@ def site_packages() -> Path:
     return VENV / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 
-def deal(layers: dict[str, list[str]], collisions: list[str]) -> dict[Path, str]:
+def deal(layers: dict[str, list[str]], collisions: list[dict[str, str | None]]) -> dict[Path, str]:
     """Layer of every installed file, by the RECORD of its distribution."""
     layer_of = {name: layer for layer, names in layers.items() for name in names}
     say(f"dealing {len(layer_of)} packages into {len(layers)} layers")
     claims = read_claims(layer_of)
-    known = {site_packages() / one for one in collisions}
     # What two packages carry with different content is the work of whichever was written last: it depends on chance.
-    colliding = {path: some for path, some in claims.items() if len({digest for _name, digest in some}) > 1}
-    if unknown := sorted(set(colliding) - known):
-        told = "; ".join(f"{path} ({' and '.join(name for name, _digest in colliding[path])})" for path in unknown)
+    colliding = {path: dict(some) for path, some in claims.items() if len({digest for _name, digest in some}) > 1}
+    rules = {path: rule_of(path, carriers, collisions) for path, carriers in colliding.items()}
+    if unknown := sorted(path for path, rule in rules.items() if rule is None):
+        told = "; ".join(f"{path} ({' and '.join(colliding[path])})" for path in unknown[:20])
         fail(f"carried with different content by several packages, add to `collisions` in matrix.yaml: {told}")
-    for path in sorted(colliding):
-        say(f"leaving out {path}, which {' and '.join(name for name, _digest in colliding[path])} both carry")
-        path.unlink()
-        del claims[path]
-    return {path: layer_of[some[0][0]] for path, some in claims.items()}
+    owners = {path: layer_of[some[0][0]] for path, some in claims.items()}
+    for path, rule in sorted(rules.items()):
+        keep = rule["keep"] if rule else None
+        carriers = " and ".join(colliding[path])
+        if keep is None:
+            say(f"leaving out {path}, which {carriers} carry")
+            path.unlink()
+            del owners[path]
+        else:
+            if record_digest(path) != colliding[path][keep]:
+                fail(f"{path}, which {carriers} carry, is not that of {keep}")
+            owners[path] = layer_of[keep]
+    say(f"{len(rules)} paths were carried with different content")
+    return owners
+
+
+def rule_of(
+    path: Path, carriers: dict[str, str], collisions: list[dict[str, str | None]]
+) -> dict[str, str | None] | None:
+    """What to do about a colliding path; None when no rule is about it, or its package to keep does not carry it."""
+    for rule in collisions:
+        if fnmatch.fnmatchcase(str(path), f"{site_packages()}/{rule['path']}"):
+            return rule if rule["keep"] is None or rule["keep"] in carriers else None
+    return None
+
+
+def record_digest(path: Path) -> str:
+    """A file's digest as RECORD has it: https://packaging.python.org/en/latest/specifications/recording-installed-packages/."""
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    return "sha256=" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def read_claims(layer_of: dict[str, str]) -> dict[Path, list[tuple[str, str]]]:

@@ -193,6 +193,7 @@ def _group(fields: Fields) -> Group:
 def _collision(fields: Fields) -> Collision:
     collision = Collision(
         path=fields.text("path", pattern=r"[^/\s]\S*", expected="a path below site-packages"),
+        keep=fields.text_or_none("keep", pattern=r"[a-z0-9]+(-[a-z0-9]+)*", expected="a normalised package name"),
         reason=fields.text("reason"),
     )
     fields.done()

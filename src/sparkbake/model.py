@@ -106,9 +106,15 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collision:
-    """A path below site-packages that several packages carry with different content, and why the image needs none."""
+    """A path below site-packages that several packages carry with different content, and what becomes of it.
+
+    Attributes:
+        path: of a file, or a shell pattern of several.
+        keep: the distribution whose content the image has; None when it does without the file.
+    """
 
     path: str
+    keep: str | None
     reason: str
 
 
@@ -329,7 +335,7 @@ class Target:
     environment: Environment
     installer: tuple[Wheel, ...]
     layers: tuple[Layer, ...]
-    collisions: tuple[str, ...]
+    collisions: tuple[Collision, ...]
     versions: Pairs
     overrides: tuple[Override, ...]
     labels: Pairs

@@ -55,6 +55,7 @@ def requirements(wheels: Sequence[Wheel]) -> str:
 
 
 def layers_json(target: Target) -> str:
-    """What the script that lays the environment out must know: the packages of each layer, and what to leave out."""
+    """What the script that lays the environment out must know: packages of each layer, and what collides."""
     layers = {one.name: [wheel.name for wheel in one.wheels] for one in target.layers}
-    return json.dumps({"layers": layers, "collisions": target.collisions}, indent=2) + "\n"
+    collisions = [{"path": one.path, "keep": one.keep} for one in target.collisions]
+    return json.dumps({"layers": layers, "collisions": collisions}, indent=2) + "\n"

@@ -92,7 +92,7 @@ def _target(matrix: Matrix, row: Row, lock: Lock, frozen: FrozenBase, siblings: 
         environment=environment,
         installer=lock.installer,
         layers=split(environment.wheels, matrix.groups, difference(environment.wheels, others)),
-        collisions=tuple(sorted(one.path for one in matrix.collisions)),
+        collisions=matrix.collisions,
         versions=row.versions,
         overrides=row.overrides,
         labels=image_labels(matrix, row, lock, image=image, base_name=frozen.reference, base_digest=frozen.digest),
