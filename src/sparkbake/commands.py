@@ -38,7 +38,7 @@ def build_rows(options: argparse.Namespace) -> int:
     output = _output(options)
     if options.dry_run:
         return _dry_run(plan, options, " else ".join(one.name for one in bases))
-    state = _preflight(plan, options)
+    state = _preflight(project, plan, options)
     clock = _Clock()
     chosen = choose(
         options.base,
@@ -68,6 +68,8 @@ def _bake(
 ) -> BakeResult:
     with exclusive(project.build):
         write_contexts(plan, project.contexts(plan), project.build)
+        for target in plan.targets:
+            _mark_begun(project, target)
         result = build(
             plan,
             chosen,
@@ -135,9 +137,10 @@ def _output(options: argparse.Namespace) -> Output:
     return Output(oci=path)
 
 
-def _preflight(plan: Plan, options: argparse.Namespace) -> EngineState:
+def _preflight(project: Project, plan: Plan, options: argparse.Namespace) -> EngineState:
     state = engine_state()
-    if options.no_cache:
+    if options.no_cache or not all(_was_begun(project, one) for one in plan.targets):
+        # What the cache holds is of other builds then, and spares this one nothing.
         state = replace(state, cached_bytes=0)
     needs = preflight.Needs(
         architecture=plan.targets[0].platform.partition("/")[2],
@@ -153,6 +156,22 @@ def _preflight(plan: Plan, options: argparse.Namespace) -> EngineState:
         environment=os.environ,
     )
     return state
+
+
+def _was_begun(project: Project, target: Target) -> bool:
+    """Whether a build of just this lock was begun from this checkout, so that the cache holds some of it."""
+    mark = _begun_path(project, target)
+    return mark.is_file() and mark.read_text(encoding="utf-8") == _lock_label(target)
+
+
+def _mark_begun(project: Project, target: Target) -> None:
+    mark = _begun_path(project, target)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text(_lock_label(target) or "", encoding="utf-8")
+
+
+def _begun_path(project: Project, target: Target) -> Path:
+    return project.build / "begun" / target.name
 
 
 def _is_built(plan: Plan) -> bool:

@@ -1,0 +1,59 @@
+"""Claims about what a build asks of the disk, by what was begun before."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkbake import commands
+from sparkbake.engine import EngineState
+from sparkbake.model import Plan
+from sparkbake.project import Project, open_project
+
+ROOT = Path(__file__).parents[1]
+STATE = EngineState(
+    version="28.5.2", architecture="arm64", has_containerd_store=True, data_folder="/x", cached_bytes=10**11
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """The real matrix and locks, with a build folder of its own."""
+    (tmp_path / "locks").symlink_to(ROOT / "locks")
+    return replace(open_project(ROOT), root=tmp_path)
+
+
+def cached_bytes(project: Project, monkeypatch: pytest.MonkeyPatch, *, no_cache: bool = False) -> int:
+    """What preflight is told that the build cache spares this build."""
+    told: list[Any] = []
+    monkeypatch.setattr(commands, "engine_state", lambda: STATE)
+    monkeypatch.setattr(commands, "buildx_version", lambda: "v0.29.1")
+    monkeypatch.setattr(commands, "local_image", lambda _reference: None)
+    monkeypatch.setattr("sparkbake.preflight.check", lambda _needs, state, **_rest: told.append(state.cached_bytes))
+    commands._preflight(project, plan_of(project), argparse.Namespace(no_cache=no_cache, builder=None))
+    (found,) = told
+    return int(found)
+
+
+def plan_of(project: Project) -> Plan:
+    return project.plan(project.select(["0.20.2-*"]), project.matrix.bases[1])
+
+
+def test_a_cache_of_other_builds_spares_no_disk(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cached_bytes(project, monkeypatch) == 0
+
+
+def test_a_build_that_was_begun_needs_less(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    for target in plan_of(project).targets:
+        commands._mark_begun(project, target)
+    assert cached_bytes(project, monkeypatch) == 10**11
+    assert cached_bytes(project, monkeypatch, no_cache=True) == 0
+
+
+def test_a_build_that_was_begun_for_one_of_two_rows_spares_none(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands._mark_begun(project, plan_of(project).targets[0])
+    assert cached_bytes(project, monkeypatch) == 0
