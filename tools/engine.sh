@@ -129,8 +129,9 @@ start_engine() {
     else
         say "starting dockerd (no init system runs here); log: /var/log/dockerd.log"
         # A pid file without its process is left of an engine that was killed.
-        if [ -s /var/run/docker.pid ] && kill -0 "$(cat /var/run/docker.pid)" 2>/dev/null; then
-            die "dockerd runs (process $(cat /var/run/docker.pid)) but does not answer; see its log, or stop it"
+        old=$(cat /var/run/docker.pid 2>/dev/null || true)
+        if [ -n "$old" ] && [ "$(cat "/proc/$old/comm" 2>/dev/null || true)" = dockerd ]; then
+            die "dockerd runs (process $old) but does not answer; see its log, or stop it"
         fi
         rm -f /var/run/docker.pid
         setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &
