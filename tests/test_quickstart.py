@@ -101,13 +101,7 @@ def test_check_names_a_missing_engine_and_installs_none(bare: Path, tmp_path: Pa
 def test_where_it_may_not_install_it_says_what_is_missing(bare: Path, tmp_path: Path) -> None:
     program(bare, "id", "echo 1000")
     program(bare, "docker", "exit 1")
-    done = subprocess.run(
-        [ROOT / "tools" / "engine.sh"],
-        env={"PATH": str(bare), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = engine(bare, tmp_path)
     assert done.returncode == 1
     assert "no Docker Engine answers, and this is not root" in done.stderr
     assert "sudo" in done.stderr
@@ -172,12 +166,6 @@ def test_check_of_the_engine_installs_nothing(spark: Path, tmp_path: Path) -> No
 
 def test_an_engine_that_is_too_old_is_refused(bare: Path, tmp_path: Path) -> None:
     program(bare, "docker", "echo 20.10.24")
-    done = subprocess.run(
-        [ROOT / "tools" / "engine.sh"],
-        env={"PATH": str(bare), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = engine(bare, tmp_path)
     assert done.returncode == 1
     assert "20.10.24 is too old; expected 27 or newer" in done.stderr

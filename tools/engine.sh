@@ -93,7 +93,7 @@ prepare_apt() {
 engine_version() { docker version --format '{{.Server.Version}}' 2>"$root/engine.err"; }
 
 write_daemon_config() {
-    # OCI output and rewrite-timestamp need the containerd image store.
+    # zstd layers and OCI output need the containerd image store.
     if [ -e /etc/docker/daemon.json ]; then
         say "leaving /etc/docker/daemon.json as it is"
     else
