@@ -69,6 +69,12 @@ def verify(session: nox.Session) -> None:
 
 
 @nox.session
+def delta(session: nox.Session) -> None:
+    """What an update costs: nox -s delta -- OLD NEW [--json]."""
+    sparkbake(session, "delta", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the generated tables of README.md: nox -s docs [-- --check]."""
     sparkbake(session, "docs", *session.posargs)

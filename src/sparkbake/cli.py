@@ -1,7 +1,7 @@
 """The command line that the nox sessions call: arguments in, exit status out.
 
-Exit status: 0 done; 1 a finding of `verify`; 2 wrong arguments or a fault in matrix.yaml; 3 a lock; 4 this machine;
-5 no base; 6 a program; 7 the build; 130 interrupted.
+Exit status: 0 done; 1 a finding of `verify`; 2 wrong arguments or a fault in matrix.yaml;
+3 a lock; 4 this machine; 5 no base; 6 a program; 7 the build; 8 an image that cannot be read; 130 interrupted.
 """
 
 import argparse
@@ -47,6 +47,10 @@ def _run(options: argparse.Namespace) -> int:
         from sparkbake import relock  # noqa: PLC0415
 
         return relock.lock(options)
+    if options.name == "delta":
+        from sparkbake import comparing  # noqa: PLC0415
+
+        return comparing.delta(options)
     from sparkbake import commands  # noqa: PLC0415
 
     return commands.build_rows(options) if options.name == "build" else commands.verify_rows(options)
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_lock(commands)
     _add_build(commands)
     _add_verify(commands)
+    _add_delta(commands)
     command = commands.add_parser("docs", help="write the tables that README.md has from the matrix")
     command.add_argument("--check", action="store_true", help="only say whether they are true")
     return parser
@@ -114,6 +119,15 @@ def _add_build(commands: _Commands) -> None:
 def _add_verify(commands: _Commands) -> None:
     command = commands.add_parser("verify", help="look inside images that the engine has")
     _add_tags(command)
+    command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_delta(commands: _Commands) -> None:
+    command = commands.add_parser("delta", help="what an update from one image to another costs")
+    image = "an OCI archive or layout folder (oci:FILE), a tag that the engine has, or docker://REGISTRY/NAME:TAG"
+    command.add_argument("old", metavar="OLD", help=image)
+    command.add_argument("new", metavar="NEW", help="likewise")
+    command.add_argument("--platform", metavar="OS/ARCH", help="which of several images (default: the matrix's)")
     command.add_argument("--json", action="store_true", help="for machines")
 
 

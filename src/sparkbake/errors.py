@@ -81,3 +81,9 @@ class VerifyError(SparkbakeError):
     """The image is not what the plan says."""
 
     exit_code = 1
+
+
+class ImageError(SparkbakeError):
+    """An image cannot be read: it is not there, not of an OCI format, or damaged."""
+
+    exit_code = 8
