@@ -66,6 +66,7 @@ components:
 extras:
   - requirement: ray
     reason: two Sparks need it
+own_layer_bytes: "2000000"
 layers:
   - name: torch
     packages: [torch, nvidia-*]
@@ -79,6 +80,13 @@ collisions:
   - path: shared/*
     keep: torch
     reason: torch writes it last
+trims:
+  - package: torch
+    versions: ">=2.11"
+    paths: [torch/lib/*.a]
+    saves_bytes: "1000"
+    imports: [torch.linalg]
+    reason: nothing links to them
 foundations:
   2.11.0-cu130:
     cuda: "13.0.2"
@@ -334,7 +342,7 @@ def _bad(name: str, old: str, new: str, message: str, *, at: str = "@@", in_sche
 
 _PROJECT = SMALL_MATRIX[SMALL_MATRIX.index("project:") : SMALL_MATRIX.index("chip:")]
 _CHIP = SMALL_MATRIX[SMALL_MATRIX.index("chip:") : SMALL_MATRIX.index("images:")]
-_COLLISIONS = SMALL_MATRIX[SMALL_MATRIX.index("collisions:") : SMALL_MATRIX.index("foundations:")]
+_COLLISIONS = SMALL_MATRIX[SMALL_MATRIX.index("collisions:") : SMALL_MATRIX.index("trims:")]
 _RELEASE = SMALL_MATRIX[SMALL_MATRIX.index('  "0.32.0":') :]
 _COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _DIGITS = 4 * "1234567890"
@@ -536,6 +544,54 @@ BAD_SHAPES = (
         _LATEST,
         "    transformers: @@{}\n",
         f"{_NEWER}.transformers: got an empty mapping, expected one with keys; fill it",
+    ),
+)
+
+_TRIM = "trims[0]"
+
+BAD_TRIMS = (
+    _bad(
+        "size in words",
+        'own_layer_bytes: "2000000"',
+        "own_layer_bytes: @@2 MB",
+        "own_layer_bytes: got '2 MB', expected a number of bytes",
+    ),
+    _bad(
+        "trim without a check",
+        "    imports: [torch.linalg]\n    reason: nothing",
+        "    reason: nothing",
+        f"{_TRIM}.imports: missing, expected a list of strings; add it",
+        at="package: torch\n    versions",
+    ),
+    _bad(
+        "trim that saves nothing",
+        'saves_bytes: "1000"',
+        'saves_bytes: @@"0"',
+        f"{_TRIM}.saves_bytes: got '0', expected a number of bytes",
+    ),
+    _bad(
+        "trim of an absolute path",
+        "[torch/lib/*.a]",
+        "[@@/opt/venv/lib/*.a]",
+        f"{_TRIM}.paths[0]: got '/opt/venv/lib/*.a', expected a path below site-packages",
+    ),
+    _bad(
+        "trim that imports a file",
+        "[torch.linalg]",
+        "[@@torch/linalg.py]",
+        f"{_TRIM}.imports[0]: got 'torch/linalg.py', expected a Python module",
+    ),
+    _bad(
+        "trim of a version that is none",
+        'versions: ">=2.11"',
+        "versions: @@2.11",
+        f"{_TRIM}.versions: got '2.11', expected a PEP 440 specifier such as >=4.56,<5",
+    ),
+    _bad(
+        "layer with a dot",
+        "- name: rest",
+        "- name: @@the.rest",
+        "layers[1].name: got 'the.rest', expected a layer name of small letters and digits",
     ),
 )
 
@@ -797,4 +853,4 @@ BAD_REFERENCES = (
     ),
 )
 
-BAD_MATRICES = (*BAD_SCALARS, *BAD_KEYS, *BAD_SHAPES, *BAD_VALUES, *BAD_REFERENCES)
+BAD_MATRICES = (*BAD_SCALARS, *BAD_KEYS, *BAD_SHAPES, *BAD_TRIMS, *BAD_VALUES, *BAD_REFERENCES)

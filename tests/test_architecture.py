@@ -16,6 +16,7 @@ PURE = (
     "model",
     "fields",
     "versions",
+    "consistency",
     "matrix",
     "lockfile",
     "mirrors",
@@ -56,6 +57,7 @@ ORDER = (
     "tables",
     "publish",
     "saving",
+    "ready",
     "commands",
     "comparing",
     "listing",
@@ -69,7 +71,7 @@ MAY_START_PROCESSES = ("preflight", "process")
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 50
 # Longer, and why: values without logic, half of it docstrings; one short function for each section of a file.
-LONGER = {"model": 380, "matrix": 380}
+LONGER = {"model": 400, "matrix": 320}
 
 # What looks like a version or an address and is neither.
 ALLOWED = {

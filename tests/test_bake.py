@@ -55,9 +55,22 @@ def test_arguments_hold_the_time_the_snapshot_and_the_platform_of_the_packages()
     ubuntu = make_frozen("ubuntu-24.04", snapshot="20260916T000000Z")
     assert only_target(make_plan(frozen=ubuntu))["args"] == {
         "SOURCE_DATE_EPOCH": "1700000000",
+        "FILE_EPOCH": "499162500",
         "APT_SNAPSHOT": "20260916T000000Z",
         "PYTHON_PLATFORM": "aarch64-manylinux_2_39",
     }
+
+
+@pytest.mark.parametrize(("compression", "told"), [("zstd", "compression=zstd,"), ("gzip", "compression=gzip,")])
+def test_layers_are_packed_as_asked_all_of_them_and_once(compression: str, told: str) -> None:
+    plan = make_plan()
+    outputs = {one.name: "type=image" for one in plan.targets}
+    (target,) = json.loads(bake_file(plan, outputs, {}, compression=compression))["target"].values()
+    (output,) = target["output"]
+    assert output.startswith("type=image,oci-mediatypes=true,")
+    assert told in output
+    assert "force-compression=true" in output
+    assert "rewrite-timestamp" not in output
 
 
 def test_a_base_without_a_snapshot_has_an_empty_one() -> None:

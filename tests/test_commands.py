@@ -29,7 +29,7 @@ def cached_bytes(project: Project, monkeypatch: pytest.MonkeyPatch, *, no_cache:
     """What preflight is told that the build cache spares this build."""
     told: list[Any] = []
     monkeypatch.setattr(commands, "engine_state", lambda: STATE)
-    monkeypatch.setattr(commands, "buildx_version", lambda: "v0.29.1")
+    monkeypatch.setattr("sparkbake.ready.buildx_version", lambda: "v0.29.1")
     monkeypatch.setattr(commands, "local_image", lambda _reference: None)
     monkeypatch.setattr("sparkbake.preflight.check", lambda _needs, state, **_rest: told.append(state.cached_bytes))
     commands._preflight(project, plan_of(project), argparse.Namespace(no_cache=no_cache, builder=None))

@@ -1,19 +1,27 @@
 """Claims about labels: what they name is what the matrix and the lock say."""
 
+from dataclasses import replace
+
 import pytest
 from tests.builders import make_lock, make_matrix, make_row
 
 from sparkbake.labels import image_labels, overrides_label, revision, rfc3339
 from sparkbake.lockfile import lock_digest
-from sparkbake.model import Override
+from sparkbake.model import Override, Trim
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def labels_of(tag: str = "0.20.2-t5") -> dict[str, str]:
+def labels_of(tag: str = "0.20.2-t5", trims: tuple[Trim, ...] = ()) -> dict[str, str]:
     matrix, row = make_matrix(), make_row(tag)
     pairs = image_labels(
-        matrix, row, make_lock(row), image=matrix.images[0], base_name="debian-13", base_digest="sha256:" + 64 * "d"
+        matrix,
+        row,
+        make_lock(row),
+        image=matrix.images[0],
+        base_name="debian-13",
+        base_digest="sha256:" + 64 * "d",
+        trims=trims,
     )
     assert pairs == tuple(sorted(pairs))
     return dict(pairs)
@@ -82,3 +90,10 @@ def test_the_revision_is_what_the_wheel_was_built_from(
 def test_the_time_of_creation_is_in_utc_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     assert rfc3339(1_792_874_458) == "2026-10-24T20:40:58Z"
+
+
+def test_what_is_trimmed_stands_in_a_label_each_package_once_and_none_is_said_too() -> None:
+    (trim,) = make_matrix().trims
+    other = replace(trim, package="ray")
+    assert labels_of(trims=(trim, other, trim))["dev.example.trimmed"] == "ray,torch"
+    assert labels_of()["dev.example.trimmed"] == "none"

@@ -1,9 +1,11 @@
 """Claims about the script that deals an installed environment into layers, on environments made by hand."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.builders import load_script
@@ -129,10 +131,11 @@ def test_a_rule_whose_package_does_not_carry_the_path_is_none(site: Path, capsys
     assert "add to `collisions` in matrix.yaml" in capsys.readouterr().err
 
 
-def test_equal_content_carried_twice_is_in_one_layer(site: Path) -> None:
+def test_equal_content_carried_twice_is_in_the_first_layer_of_those_packages(site: Path) -> None:
     install(site, "torch", {"shared/__init__.py": "same"})
     install(site, "ray", {"shared/__init__.py": "same"})
-    assert deal()[site / "shared/__init__.py"] == "rest"
+    assert deal()[site / "shared/__init__.py"] == "torch"
+    assert deal({"rest": ["ray"], "torch": ["torch"]})[site / "shared/__init__.py"] == "rest"
 
 
 def test_a_package_that_no_layer_names_ends_it(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +148,102 @@ def test_a_package_that_no_layer_names_ends_it(site: Path, capsys: pytest.Captur
 def test_a_package_that_is_missing_ends_it(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(site, "torch", {})
     assert error_of(capsys, {**LAYERS, "vllm": ["vllm"]}) == "layout: error: not installed: ray, vllm\n"
+
+
+# ---- trim
+
+
+def rule(package: str, *paths: str, saves: int = 1) -> dict[str, Any]:
+    return {"package": package, "paths": list(paths), "saves_bytes": saves, "reason": "not for this chip"}
+
+
+def trim(*rules: dict[str, Any]) -> dict[Path, str]:
+    owners = deal()
+    layout.trim(list(rules), owners)
+    return owners
+
+
+def test_what_is_trimmed_is_gone_and_noted_in_the_layer_of_its_package(site: Path) -> None:
+    info = install(site, "torch", {"torch/a.so": "12345", "torch/sub/b.a": "123", "torch/keep.py": "x"})
+    install(site, "ray", {"ray/b.a": "other"})
+    owners = trim(rule("torch", "torch/a.so", "torch/*.a", saves=8))
+    assert set(owners) == set(layout.files_below(layout.VENV))
+    assert not (site / "torch/a.so").exists()
+    assert (site / "ray/b.a").exists()
+    assert owners[info / "TRIMMED.json"] == "torch"
+    assert json.loads((info / "TRIMMED.json").read_text()) == {
+        "torch/a.so": {"bytes": 5, "reason": "not for this chip"},
+        "torch/sub/b.a": {"bytes": 3, "reason": "not for this chip"},
+    }
+
+
+def test_a_whole_package_may_go_but_what_says_that_it_is_installed(site: Path) -> None:
+    info = install(site, "torch", {"torch/a.so": "12345", "../../../bin/torchrun": "x"})
+    install(site, "ray", {})
+    trim(rule("torch", "*"))
+    assert sorted(one.name for one in info.iterdir()) == ["RECORD", "TRIMMED.json"]
+    assert not (site / "torch/a.so").exists()
+    assert (layout.VENV / "bin/torchrun").exists()
+
+
+def test_files_outside_of_site_packages_are_trimmed_too(site: Path) -> None:
+    install(site, "torch", {"../../../external/source.tar": "12345"})
+    install(site, "ray", {})
+    trim(rule("torch", "../../../external/*"))
+    assert not (layout.VENV / "external/source.tar").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (rule("torch", "torch/gone.so"), "torch/gone.so matches no file of torch; mend or remove it"),
+        (rule("torch", "torch/a.so", "ray/*"), "ray/* matches no file of torch; mend or remove it"),
+        (rule("torch", "torch/a.so", saves=6), "of torch saves 5 bytes, expected 6 or more"),
+        (rule("numpy", "numpy/*"), "to be trimmed, but not installed: numpy"),
+    ],
+)
+def test_a_trim_that_does_not_do_what_it_says_ends_the_build(
+    site: Path, capsys: pytest.CaptureFixture[str], asked: dict[str, Any], told: str
+) -> None:
+    install(site, "torch", {"torch/a.so": "12345"})
+    install(site, "ray", {"ray/b.py": "x"})
+    with pytest.raises(SystemExit):
+        trim(asked)
+    assert told in capsys.readouterr().err
+
+
+def test_two_trims_of_one_package_may_not_claim_the_same_file(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "torch", {"torch/a.so": "12345"})
+    install(site, "ray", {})
+    with pytest.raises(SystemExit):
+        trim(rule("torch", "torch/a.so"), rule("torch", "torch/*"))
+    assert "torch/* matches no file of torch" in capsys.readouterr().err
+
+
+# ---- copies
+
+
+def test_copies_in_a_package_become_links_and_say_the_same(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "LEAST_LINKED_BYTES", 4)
+    install(site, "torch", {"torch/liba.so": "12345", "torch/liba.so.1": "12345", "torch/b": "123", "torch/c": "123"})
+    install(site, "ray", {"ray/liba.so": "12345"})
+    (site / "torch/liba.so.2").write_text("12345")
+    owners = deal()
+    layout.link_copies(owners)
+    assert (site / "torch/liba.so").samefile(site / "torch/liba.so.1")
+    assert (site / "torch/liba.so.1").read_text() == "12345"
+    assert not (site / "torch/b").samefile(site / "torch/c")
+    assert not (site / "torch/liba.so").samefile(site / "ray/liba.so")
+
+
+def test_what_only_claims_to_be_a_copy_stays_as_it_is(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "LEAST_LINKED_BYTES", 1)
+    install(site, "torch", {"torch/a": "12345", "torch/b": "12345"})
+    install(site, "ray", {})
+    owners = deal()
+    (site / "torch/b").write_text("other")
+    layout.link_copies(owners)
+    assert (site / "torch/b").read_text() == "other"
 
 
 # ---- move and settle

@@ -19,6 +19,7 @@ from tests.builders import (
     ROOT,
     make_frozen,
     make_image_lock,
+    make_matrix,
     make_plan,
     make_wheel,
     real_files,
@@ -120,7 +121,7 @@ def test_every_layer_is_copied_into_the_image_on_its_own_and_in_order() -> None:
     files = real_files()
     for target in real_plan("debian-13").targets:
         text = files[f"{target.tag}/Dockerfile"]
-        copied = re.findall(r"^COPY --link --from=layout /layers/([\w-]+)/ /$", text, re.MULTILINE)
+        copied = re.findall(r"^COPY --link --from=layout /layers/([\w.-]+)/ /$", text, re.MULTILINE)
         assert copied == ["skeleton", *(one.name for one in target.layers)]
         assert text.count("COPY") == len(copied)
 
@@ -188,13 +189,17 @@ def test_two_files_of_one_version_are_one_requirement_with_two_hashes() -> None:
 def test_layers_json_has_the_packages_of_each_layer_in_order_and_what_to_leave_out() -> None:
     (target,) = make_plan().targets
     collisions = (Collision(path="a.py", keep=None, reason="x"), Collision(path="b/*", keep="ray", reason="y"))
-    said = json.loads(layers_json(replace(target, collisions=collisions)))
+    trims = make_matrix().trims
+    said = json.loads(layers_json(replace(target, collisions=collisions, trims=trims)))
     assert list(said["layers"].items()) == [
         ("torch", ["nvidia-nccl", "torch"]),
         ("rest", ["ray"]),
         ("vllm", ["vllm"]),
     ]
     assert said["collisions"] == [{"path": "a.py", "keep": None}, {"path": "b/*", "keep": "ray"}]
+    assert said["trims"] == [
+        {"package": "torch", "paths": ["torch/lib/*.a"], "saves_bytes": 1000, "reason": "nothing links to them"}
+    ]
 
 
 def test_files_are_text_with_a_path_below_the_context() -> None:

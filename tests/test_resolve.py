@@ -1,13 +1,27 @@
 """Claims about selecting rows and about the plan made of them."""
 
+from dataclasses import replace
+
 import pytest
-from tests.builders import WHEELS, make_frozen, make_lock, make_matrix, make_plan, make_row, make_wheel
+from tests.builders import (
+    ROOT,
+    WHEELS,
+    make_frozen,
+    make_lock,
+    make_matrix,
+    make_plan,
+    make_row,
+    make_wheel,
+    real_matrix,
+    real_plan,
+)
 
 from sparkbake.errors import LockError, MatrixError, UsageError
 from sparkbake.layers import DIFFERENCE
 from sparkbake.matrix import rows
 from sparkbake.model import Plan
-from sparkbake.resolve import resolve, select, siblings_of
+from sparkbake.project import open_project
+from sparkbake.resolve import resolve, select, siblings_of, trims_of
 
 ROWS = rows(make_matrix())
 
@@ -105,6 +119,28 @@ def test_a_target_is_what_the_matrix_the_lock_and_the_base_say() -> None:
     assert dict(target.versions)["torch"] == "2.11.0"
     assert [one.package for one in target.overrides] == ["torch"]
     assert dict(target.labels)["org.opencontainers.image.base.name"] == "registry.example/library/ubuntu:24.04"
+
+
+def test_only_trims_of_what_is_installed_in_that_version_are_made() -> None:
+    (trim,) = make_matrix().trims
+    environment = replace(make_plan().targets[0].environment, wheels=(make_wheel("torch", "2.11.0+cu130"),))
+    every = replace(trim, versions=None)
+    others = (replace(trim, package="ray"), replace(trim, versions="<2.11"))
+    assert trims_of(environment, (trim, *others, every)) == (trim, every)
+
+
+def test_a_real_row_is_trimmed_unless_asked_not_to() -> None:
+    project = open_project(ROOT)
+    rows_ = project.select(["0.32.0-t5"])
+    for trim, said in ((True, "ray"), (False, "none")):
+        (target,) = project.plan(rows_, project.matrix.bases[1], trim=trim).targets
+        assert bool(target.trims) is trim
+        assert said in dict(target.labels)["dev.scitrera.trimmed"].split(",")
+
+
+def test_every_trim_of_the_real_matrix_is_about_some_row() -> None:
+    trimmed = {one for target in real_plan("debian-13").targets for one in target.trims}
+    assert trimmed == set(real_matrix().trims)
 
 
 def test_targets_stand_in_the_order_of_the_rows() -> None:

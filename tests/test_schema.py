@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from tests.builders import BAD_MATRICES, ROOT, SMALL_MATRIX, BadMatrix, faults_of
 from tests.test_versions import PEP_440, PUBLIC
 
-from sparkbake.matrix import RELEASE_COMPONENTS, RESERVED_LAYERS
+from sparkbake.consistency import RELEASE_COMPONENTS, RESERVED_LAYERS
 
 SCHEMA: dict[str, Any] = json.loads((ROOT / "matrix.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)

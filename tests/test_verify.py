@@ -11,7 +11,7 @@ from sparkbake.errors import VerifyError
 from sparkbake.matrix import load_matrix
 from sparkbake.model import LocalImage, Target
 from sparkbake.project import open_project
-from sparkbake.verify import Report, compare, is_clean_report, parse_probe, report_json
+from sparkbake.verify import Report, compare, is_clean_report, modules_of, parse_probe, report_json
 
 ROOT = Path(__file__).parents[1]
 MATRIX = load_matrix(ROOT / "matrix.yaml")
@@ -46,6 +46,8 @@ def make_probe(target: Target, **changes: Any) -> dict[str, dict[str, Any]]:
         "python_headers": "/usr/include/python3.13/Python.h",
         "ray_command": "2.59.0",
         "libraries": ["libibverbs.so.1"],
+        "trimmed": {one.package: {"files": 1, "bytes": 1_000_000} for one in target.trims},
+        "imports": dict.fromkeys(modules_of(target), "imports"),
     }
     report = {name: {"value": value, "seconds": 0.1} for name, value in values.items()}
     for name, value in changes.items():
@@ -185,3 +187,38 @@ def test_a_clean_report_speaks_for_that_image_and_that_probe_alone(target: Targe
     assert not is_clean_report(clean, digest=DIGEST, probe_digest=DIGEST)
     assert not is_clean_report(report_json(judge(target, gcc="OSError: gone")), digest=DIGEST, probe_digest=PROBE)
     assert not is_clean_report("{", digest=DIGEST, probe_digest=PROBE)
+
+
+# ---- trims
+
+
+def test_a_package_that_is_whole_though_it_should_be_trimmed_is_found(target: Target) -> None:
+    trimmed = {one.package: {"files": 1, "bytes": 1} for one in target.trims if one.package != "ray"}
+    report = judge(target, trimmed={**trimmed, "numpy": {"files": 1, "bytes": 1}})
+    assert {(one.check, one.found, one.expected) for one in report.findings} == {
+        ("trimmed numpy", "some files are left out", "whole"),
+        ("trimmed ray", "whole", "some files are left out"),
+    }
+
+
+def test_a_module_that_no_longer_imports_is_found(target: Target) -> None:
+    tried = {**dict.fromkeys(modules_of(target), "imports"), "cutlass": "ImportError: no libcute"}
+    del tried["sympy"]
+    report = judge(target, imports=tried)
+    assert {(one.check, one.found) for one in report.findings} == {
+        ("import cutlass", "ImportError: no libcute"),
+        ("import sympy", "not tried"),
+    }
+
+
+def test_a_note_of_what_is_trimmed_that_lies_is_found(target: Target) -> None:
+    report = judge(target, trimmed="RuntimeError: ray: ray/jars/a.jar is there")
+    assert [(one.check, one.found) for one in report.findings] == [
+        ("trimmed", "RuntimeError: ray: ray/jars/a.jar is there")
+    ]
+
+
+def test_nothing_trimmed_and_nothing_to_trim_is_clean(target: Target) -> None:
+    whole = replace(target, trims=())
+    assert judge(whole).findings == ()
+    assert modules_of(whole) == ()

@@ -2,13 +2,15 @@
 
 The context holds requirements.txt (one file hash a package), installer.txt (uv itself, hashed) and layers.json
 (`layers`: layer name to distribution names; `collisions`: paths below site-packages that several packages carry with
-different content, and whose the image keeps, if any). The result is /layers/<layer>/opt/venv/..., every file in exactly
-one of them, and /layers/skeleton with the virtual environment itself and the CUDA folder, made of links into packages.
+different content, and whose the image keeps, if any; `trims`: files that the image does without). The result is
+/layers/<layer>/opt/venv/..., every file in exactly one of them, and /layers/skeleton with the virtual environment
+itself and the CUDA folder, made of links into packages.
 """
 
 import argparse
 import base64
 import csv
+import filecmp
 import fnmatch
 import hashlib
 import json
@@ -20,11 +22,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 VENV = Path("/opt/venv")
 CA = Path("/dev/sparkbake/ca.pem")
 INDEX = Path("/dev/sparkbake/index")
 INSTALLER = Path("/tmp/installer")  # noqa: S108  (of this build step alone)
+# Beside a package's RECORD, which still lists all that its wheel holds: what the image lacks of it, and why.
+TRIMMED = "TRIMMED.json"
+# Below that a link spares nothing worth it.
+LEAST_LINKED_BYTES = 65536
 STARTED = time.monotonic()
 
 
@@ -43,6 +50,8 @@ def main() -> None:
     kept = sorted({rule["keep"] for rule in asked["collisions"] if rule["keep"] in installed})
     install(options.context, options.platform, kept)
     owners = deal(asked["layers"], asked["collisions"])
+    trim(asked["trims"], owners)
+    link_copies(owners)
     move(owners, options.output)
     move(dict.fromkeys(skeleton, "skeleton"), options.output)
     left = sorted(files_below(VENV))
@@ -50,7 +59,7 @@ def main() -> None:
         fail(f"{len(left)} files belong to no package: {', '.join(str(one) for one in left[:10])}")
     link_cuda(options.output)
     (options.output / "skeleton/workspace").mkdir()
-    settle(options.output, int(os.environ["SOURCE_DATE_EPOCH"]))
+    settle(options.output, int(os.environ["FILE_EPOCH"]))
     say("done")
 
 
@@ -58,7 +67,7 @@ def say(text: str) -> None:
     print(f"layout: {time.monotonic() - STARTED:.0f} s: {text}", flush=True)
 
 
-def fail(text: str) -> None:
+def fail(text: str) -> NoReturn:
     print(f"layout: error: {text}", file=sys.stderr, flush=True)
     sys.exit(1)
 
@@ -120,6 +129,7 @@ def site_packages() -> Path:
 def deal(layers: dict[str, list[str]], collisions: list[dict[str, str | None]]) -> dict[Path, str]:
     """Layer of every installed file, by the RECORD of its distribution."""
     layer_of = {name: layer for layer, names in layers.items() for name in names}
+    order = {name: place for place, name in enumerate(layers)}
     say(f"dealing {len(layer_of)} packages into {len(layers)} layers")
     claims = read_claims(layer_of)
     # What two packages carry with different content is the work of whichever was written last: it depends on chance.
@@ -128,7 +138,10 @@ def deal(layers: dict[str, list[str]], collisions: list[dict[str, str | None]]) 
     if unknown := sorted(path for path, rule in rules.items() if rule is None):
         told = "; ".join(f"{path} ({' and '.join(colliding[path])})" for path in unknown[:20])
         fail(f"carried with different content by several packages, add to `collisions` in matrix.yaml: {told}")
-    owners = {path: layer_of[some[0][0]] for path, some in claims.items()}
+    # What several packages carry alike is in the first of their layers: the last is that of the sibling's differences.
+    owners = {
+        path: min((layer_of[name] for name, _digest in some), key=order.__getitem__) for path, some in claims.items()
+    }
     for path, rule in sorted(rules.items()):
         keep = rule["keep"] if rule else None
         carriers = " and ".join(colliding[path])
@@ -142,6 +155,69 @@ def deal(layers: dict[str, list[str]], collisions: list[dict[str, str | None]]) 
             owners[path] = layer_of[keep]
     say(f"{len(rules)} paths were carried with different content")
     return owners
+
+
+def trim(trims: list[dict[str, Any]], owners: dict[Path, str]) -> None:
+    """Remove what trims name, and write down beside each package's RECORD what it lacks."""
+    for package in sorted({rule["package"] for rule in trims}):
+        info, files = files_of(package)
+        removed: dict[Path, dict[str, Any]] = {}
+        for rule in (one for one in trims if one["package"] == package):
+            gone = matching(files - set(removed), rule)
+            sizes = {path: path.stat().st_size for path in gone}
+            saved = sum(sizes.values())
+            if saved < rule["saves_bytes"]:
+                fail(
+                    f"trimming {rule['paths']} of {package} saves {saved} bytes, expected {rule['saves_bytes']} or more"
+                )
+            say(f"{package}: {len(gone)} files, {saved / 1e6:.1f} MB: {rule['reason']}")
+            removed |= {path: {"bytes": size, "reason": rule["reason"]} for path, size in sizes.items()}
+        note = info / TRIMMED
+        owners[note] = owners[info / "RECORD"]
+        below = {os.path.relpath(path, site_packages()): facts for path, facts in sorted(removed.items())}
+        note.write_text(json.dumps(below, indent=1) + "\n", encoding="utf-8")
+        for path in removed:
+            path.unlink()
+            del owners[path]
+
+
+def files_of(package: str) -> tuple[Path, set[Path]]:
+    """The dist-info folder of a package, and what of its RECORD is there, but for that folder."""
+    for info in site_packages().glob("*.dist-info"):
+        if name_of(info) == package:
+            listed = {path for path, _digest in record(site_packages(), info)}
+            return info, {path for path in listed if path.is_file() and info not in path.parents}
+    fail(f"to be trimmed, but not installed: {package}")
+
+
+def matching(files: set[Path], rule: dict[str, Any]) -> list[Path]:
+    """The files that the paths of a trim match; one that matches nothing is a fault of the matrix."""
+    found: set[Path] = set()
+    for pattern in rule["paths"]:
+        whole = os.path.normpath(site_packages() / pattern)
+        some = {path for path in files if fnmatch.fnmatchcase(str(path), whole)}
+        if not some:
+            fail(f"trims in matrix.yaml: {pattern} matches no file of {rule['package']}; mend or remove it")
+        found |= some
+    return sorted(found)
+
+
+def link_copies(owners: dict[Path, str]) -> None:
+    """Make one file of the copies a package has of it (wheels hold no links: libz3.so is libz3.so.4.15 again)."""
+    spared = 0
+    for info in sorted(site_packages().glob("*.dist-info")):
+        copies: dict[str, list[Path]] = {}
+        for path, digest in record(site_packages(), info):
+            if digest and path in owners and path.stat().st_size >= LEAST_LINKED_BYTES:
+                copies.setdefault(digest, []).append(path)
+        for first, *others in (sorted(some) for some in copies.values()):
+            for path in others:
+                alike = filecmp.cmp(first, path, shallow=False) and first.stat().st_mode == path.stat().st_mode
+                if alike and owners[first] == owners[path]:
+                    path.unlink()
+                    path.hardlink_to(first)
+                    spared += first.stat().st_size
+    say(f"copies of files made links: {spared / 1e6:.1f} MB")
 
 
 def rule_of(
@@ -165,7 +241,7 @@ def read_claims(layer_of: dict[str, str]) -> dict[Path, list[tuple[str, str]]]:
     claims: dict[Path, list[tuple[str, str]]] = {}
     found = set()
     for info in sorted(site_packages().glob("*.dist-info")):
-        name = re.sub(r"[-_.]+", "-", info.name.removesuffix(".dist-info").rpartition("-")[0]).lower()
+        name = name_of(info)
         found.add(name)
         if name not in layer_of:
             fail(f"{info.name} was installed, but layers.json does not name it")
@@ -174,6 +250,11 @@ def read_claims(layer_of: dict[str, str]) -> dict[Path, list[tuple[str, str]]]:
     if missing := sorted(set(layer_of) - found):
         fail(f"not installed: {', '.join(missing)}")
     return claims
+
+
+def name_of(info: Path) -> str:
+    """The normalised name of the distribution whose dist-info folder this is."""
+    return re.sub(r"[-_.]+", "-", info.name.removesuffix(".dist-info").rpartition("-")[0]).lower()
 
 
 def record(site: Path, info: Path) -> Iterator[tuple[Path, str]]:

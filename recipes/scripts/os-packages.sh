@@ -35,5 +35,5 @@ rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache /
     /var/log/alternatives.log /var/cache/debconf/*-old /var/lib/dpkg/*-old
 find /usr/lib/python3* -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What was touched gets the time of the lock. BuildKit could rewrite times on export, but packs every layer twice for it.
-find / -xdev -newercm /dev/before -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+# What was touched gets one time. BuildKit could rewrite times on export, but packs every layer twice for it.
+find / -xdev -newercm /dev/before -exec touch --no-dereference --date="@$FILE_EPOCH" {} +

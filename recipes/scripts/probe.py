@@ -1,11 +1,12 @@
 """Runs inside an image, without a network or a GPU: reports what is there, as one JSON object on the last line.
 
-Each check stands alone: one that fails says so and hides no other.
+Each check stands alone: one that fails says so and hides no other. The arguments are modules that must import.
 """
 
 import contextlib
 import ctypes
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -13,9 +14,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 
@@ -48,9 +51,7 @@ def import_vllm() -> str:
 
 
 def distributions() -> dict[str, str]:
-    return {
-        re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.version for one in importlib.metadata.distributions()
-    }
+    return {normal_name(one): one.version for one in importlib.metadata.distributions()}
 
 
 def python_headers() -> str:
@@ -98,6 +99,66 @@ def libraries() -> list[str]:
     return names
 
 
+def trimmed() -> dict[str, dict[str, int]]:
+    """Package to what it lacks, as the image says; what it says it lacks must not be there."""
+    found = {}
+    for one in importlib.metadata.distributions():
+        text = one.read_text("TRIMMED.json")
+        if text is not None:
+            gone = json.loads(text)
+            if there := [path for path in gone if os.path.lexists(str(one.locate_file(path)))]:
+                raise RuntimeError(f"{one.metadata['Name']}: {there[0]} is there, but TRIMMED.json says that it is not")
+            size = sum(facts["bytes"] for facts in gone.values())
+            found[normal_name(one)] = {"files": len(gone), "bytes": size}
+    return found
+
+
+def normal_name(one: importlib.metadata.Distribution) -> str:
+    return re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower()
+
+
+def imports() -> dict[str, str]:
+    """Module to "imports", or why it does not."""
+    state_driver(sys.argv[1:])
+    said = {}
+    for name in sys.argv[1:]:
+        try:
+            importlib.import_module(name)
+            said[name] = "imports"
+        except BaseException as err:  # noqa: BLE001  (a module may end in anything; the others must still be tried)
+            said[name] = f"{type(err).__name__}: {err}"[:300]
+    return said
+
+
+def state_driver(modules: list[str]) -> None:
+    """Without a GPU there is no driver, and what is linked to it does not load: then one is stated that has no device.
+
+    Every function of it that a library asks for answers CUDA_ERROR_NO_DEVICE (100).
+    """
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libcuda.so.1")
+        return
+    wanted: set[str] = set()
+    for top in {name.partition(".")[0] for name in modules}:
+        spec = importlib.util.find_spec(top)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for library in libraries_below(Path(folder)):
+                if "[libcuda.so.1]" in command("readelf", "--dynamic", "--wide", str(library)):
+                    symbols = command("readelf", "--dyn-syms", "--wide", str(library))
+                    wanted |= set(re.findall(r"UND (cu[A-Z]\w*)", symbols))
+    with tempfile.TemporaryDirectory() as place:
+        source, library = Path(place, "driver.c"), Path(place, "libcuda.so.1")
+        source.write_text("".join(f"int {name}(void) {{ return 100; }}\n" for name in sorted(wanted)), encoding="utf-8")
+        command("gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(library), str(source))
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+def libraries_below(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*.so*"):
+        if path.is_file() and path.open("rb").read(4) == b"\x7fELF":
+            yield path
+
+
 CHECKS: dict[str, Callable[[], Any]] = {
     "machine": platform.machine,
     "python": platform.python_version,
@@ -112,6 +173,9 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "python_headers": python_headers,
     "ray_command": lambda: command("ray", "--version").split()[-1],
     "libraries": libraries,
+    "trimmed": trimmed,
+    # Last: it changes what the interpreter has loaded.
+    "imports": imports,
 }
 
 

@@ -9,48 +9,63 @@ from typing import Any
 
 from sparkbake.model import Plan, Target
 
-# zstd: with gzip the export took three quarters of a whole build. force-compression: the layers of the base, too.
-# No rewrite-timestamp: it packs every layer a second time; the recipes set all file times themselves.
-_EXPORT = "oci-mediatypes=true,compression=zstd,compression-level=3,force-compression=true"
+# force-compression: the layers of the base, too. No rewrite-timestamp: it packs every layer a second time; the recipes
+# set all file times themselves. What each way costs: benchmarks/export_cost.py.
+_EXPORT = "oci-mediatypes=true,compression={},force-compression=true"
+# Stages of the recipes that named contexts take the place of.
+_BASE_STAGES = ("base", "builder-base")
+COMPRESSIONS: Mapping[str, str] = {"zstd": "zstd,compression-level=3", "gzip": "gzip,compression-level=6"}
+
+# The time of every file in every layer of ours, in all rows: with that of the row, releases would share no layer.
+# After 1980 in every time zone, since zip files begin there and users pack files of the image into wheels.
+FILE_EPOCH = 499162500  # 1985-10-26 08:15 UTC, as npm has it in its packages for the same reason
 
 
-def bake_file(plan: Plan, outputs: Mapping[str, str], bases: Mapping[str, str]) -> str:
+def bake_file(plan: Plan, outputs: Mapping[str, str], bases: Mapping[str, str], *, compression: str = "zstd") -> str:
     """The bake file of a plan, as JSON.
 
     Args:
         outputs: target name to its output, as `docker buildx build --output` takes it, without compression settings.
         bases: base name to the context that takes its place ("oci-layout://DIR@sha256:..."); a base that is not in
             it comes from the registry, as the Dockerfile says.
+        compression: of all layers, a key of COMPRESSIONS.
     """
+    export = _EXPORT.format(COMPRESSIONS[compression])
     body = {
         "group": {"default": {"targets": [one.name for one in plan.targets]}},
-        "target": {one.name: _target(one, outputs[one.name], bases.get(one.base.name)) for one in plan.targets},
+        "target": {
+            one.name: {
+                **target_body(one),
+                "output": [f"{outputs[one.name]},{export}"],
+                **({"contexts": dict.fromkeys(_BASE_STAGES, bases[one.base.name])} if one.base.name in bases else {}),
+            }
+            for one in plan.targets
+        },
     }
     return escape(json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
-def _target(target: Target, output: str, base: str | None) -> dict[str, Any]:
+def target_body(target: Target) -> dict[str, Any]:
+    """What bake is told of a target wherever it is built: all but its output, and what takes the place of its base."""
     labels = dict(target.labels)
-    body: dict[str, Any] = {
+    return {
         "context": f"build/{target.name}",
         "dockerfile": "Dockerfile",
         "target": "image",
         "platforms": [target.platform],
         "tags": [target.reference],
         "args": {
+            # BuildKit's own: what "created" says in the config and its history.
             "SOURCE_DATE_EPOCH": str(target.source_date_epoch),
+            "FILE_EPOCH": str(FILE_EPOCH),
             "APT_SNAPSHOT": target.apt_snapshot or "",
             "PYTHON_PLATFORM": python_platform(target),
         },
         "labels": labels,
         "annotations": [f"manifest:{key}={value}" for key, value in target.labels if key.startswith("org.")],
-        "output": [f"{output},{_EXPORT}"],
         # Attestations hold times and are added where an image is published.
         "attest": ["type=provenance,disabled=true", "type=sbom,disabled=true"],
     }
-    if base is not None:
-        body["contexts"] = {"base": base, "builder-base": base}
-    return body
 
 
 def python_platform(target: Target) -> str:

@@ -106,6 +106,7 @@ def _add_build(commands: _Commands) -> None:
     command.add_argument("--push", action="store_true", help="push what was verified")
     command.add_argument("--builder", metavar="NAME", help="a buildx builder other than the current one")
     command.add_argument("--no-cache", action="store_true", help="execute every step anew")
+    command.add_argument("--no-trim", dest="trim", action="store_false", help="keep what the matrix would leave out")
     command.add_argument("--no-verify", action="store_true", help="do not look inside the image afterwards")
     command.add_argument("--json", action="store_true", help="plan or reports for machines")
     command.add_argument(

@@ -8,20 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from sparkbake import preflight
-from sparkbake.bases import Chosen, choose
+from sparkbake.bases import Chosen
 from sparkbake.build import Output, build, exclusive, plan_json, write_contexts
-from sparkbake.buildx import BakeOptions, BakeResult, buildx_version
+from sparkbake.buildx import BakeOptions, BakeResult
 from sparkbake.engine import EngineState, default_builder, engine_state, local_image, push, run_python
 from sparkbake.errors import UsageError, VerifyError
 from sparkbake.estimate import estimate
 from sparkbake.frozen import AUTO, candidates
-from sparkbake.labels import OCI
+from sparkbake.labels import NONE, OCI
 from sparkbake.lockfile import sha256_of
 from sparkbake.mirrors import Mirrors
 from sparkbake.model import LocalImage, Plan, Row, Target
 from sparkbake.project import Project, open_project
+from sparkbake.ready import check_machine, ready_base
 from sparkbake.tables import print_plan, print_report, say
-from sparkbake.verify import Report, compare, is_clean_report, parse_probe, report_json
+from sparkbake.verify import Report, compare, is_clean_report, modules_of, parse_probe, report_json
 
 _PROBE_TIMEOUT_S = 3600
 
@@ -33,24 +34,16 @@ def build_rows(options: argparse.Namespace) -> int:
     project = open_project(options.root)
     rows = project.select(options.tags)
     bases = candidates(options.base, project.matrix)
-    plan = project.plan(rows, bases[0])
+    plan = project.plan(rows, bases[0], trim=options.trim)
     mirrors = project.mirrors(options.mirrors)
     output = _output(options)
     if options.dry_run:
         return _dry_run(plan, options, " else ".join(one.name for one in bases))
     state = _preflight(project, plan, options)
     clock = _Clock()
-    chosen = choose(
-        options.base,
-        project.matrix,
-        mirrors,
-        locks=project.locks,
-        cache=project.cache,
-        architectures=[project.matrix.chip.architecture, state.architecture],
-        say=say,
-    )
+    chosen = ready_base(project, options, mirrors, [state.architecture])
     clock.lap("base")
-    plan = project.plan(rows, chosen.base)
+    plan = project.plan(rows, chosen.base, trim=options.trim)
     result = _bake(project, plan, chosen, mirrors=mirrors, output=output, options=options)
     clock.lap("build")
     status = _verify_built(project, plan, state, result=result, output=output, options=options)
@@ -142,19 +135,8 @@ def _preflight(project: Project, plan: Plan, options: argparse.Namespace) -> Eng
     if options.no_cache or not all(_was_begun(project, one) for one in plan.targets):
         # What the cache holds is of other builds then, and spares this one nothing.
         state = replace(state, cached_bytes=0)
-    needs = preflight.Needs(
-        architecture=plan.targets[0].platform.partition("/")[2],
-        disk_bytes=0 if state.cached_bytes and _is_built(plan) else estimate(plan).disk_bytes,
-        remote_builder=options.builder is not None,
-    )
-    preflight.check(
-        needs,
-        state,
-        buildx=buildx_version(),
-        emulation=preflight.emulation_fault,
-        free_bytes=preflight.free_bytes,
-        environment=os.environ,
-    )
+    disk_bytes = 0 if state.cached_bytes and _is_built(plan) else estimate(plan).disk_bytes
+    check_machine(plan, state, disk_bytes=disk_bytes, remote_builder=options.builder is not None)
     return state
 
 
@@ -205,7 +187,8 @@ def _plan_of_image(project: Project, row: Row) -> Plan:
         raise VerifyError(f"{plan.targets[0].reference}: the engine has no such image; run `nox -s build -- {row.tag}`")
     named = dict(image.labels).get(OCI + "base.name")
     base = next((one for one in project.matrix.bases if named in (one.name, one.image)), project.matrix.bases[0])
-    return project.plan([row], base)
+    trimmed = dict(image.labels).get(f"{project.matrix.project.label_prefix}.trimmed") != NONE
+    return project.plan([row], base, trim=trimmed)
 
 
 def _verify_all(
@@ -237,7 +220,9 @@ def _verify(project: Project, target: Target, state: EngineState, digest: str | 
     say(f"verify {target.tag}: looking inside the image, {how}")
     probe = _probe(project)
     try:
-        output = run_python(target.reference, probe, [], platform=target.platform, timeout_s=_PROBE_TIMEOUT_S)
+        output = run_python(
+            target.reference, probe, modules_of(target), platform=target.platform, timeout_s=_PROBE_TIMEOUT_S
+        )
         said = parse_probe(output, target.reference)
     except VerifyError as err:
         # Then every check is a finding, one with the reason: the report is written, and the next image looked at.

@@ -4,14 +4,23 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sparkbake.lockfile import lock_digest
-from sparkbake.model import ImageKind, Lock, Matrix, Override, Pairs, Row
+from sparkbake.model import ImageKind, Lock, Matrix, Override, Pairs, Row, Trim
 
 # https://github.com/opencontainers/image-spec/blob/main/annotations.md
 OCI = "org.opencontainers.image."
-NO_OVERRIDES = "none"
+NONE = "none"
 
 
-def image_labels(matrix: Matrix, row: Row, lock: Lock, *, image: ImageKind, base_name: str, base_digest: str) -> Pairs:
+def image_labels(
+    matrix: Matrix,
+    row: Row,
+    lock: Lock,
+    *,
+    image: ImageKind,
+    base_name: str,
+    base_digest: str,
+    trims: Sequence[Trim],
+) -> Pairs:
     """Labels of one image, sorted by key; none of them depends on a clock or on the machine."""
     prefix = matrix.project.label_prefix
     labels = {
@@ -28,6 +37,7 @@ def image_labels(matrix: Matrix, row: Row, lock: Lock, *, image: ImageKind, base
         OCI + "base.digest": base_digest,
         OCI + "ref.name": row.tag,
         f"{prefix}.overrides": overrides_label(row.overrides),
+        f"{prefix}.trimmed": trimmed_label(trims),
         f"{prefix}.lock_digest": lock_digest(lock),
         f"{prefix}.jit_arch": matrix.chip.jit_arch,
         **{f"{prefix}.{name}_version": version for name, version in row.versions},
@@ -37,7 +47,12 @@ def image_labels(matrix: Matrix, row: Row, lock: Lock, *, image: ImageKind, base
 
 def overrides_label(overrides: Sequence[Override]) -> str:
     """Names of the packages that set aside what upstream declares, comma-separated; 'none' without any."""
-    return ",".join(one.package for one in overrides) or NO_OVERRIDES
+    return ",".join(one.package for one in overrides) or NONE
+
+
+def trimmed_label(trims: Sequence[Trim]) -> str:
+    """Names of the packages that lack some of their files, comma-separated; 'none' without any."""
+    return ",".join(sorted({one.package for one in trims})) or NONE
 
 
 def revision(tag_commit: str | None, wheel_commit: str) -> str:

@@ -1,11 +1,9 @@
 """Read matrix.yaml: parse it strictly, check what must hold between its parts, and derive its rows."""
 
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
+from sparkbake.consistency import RELEASE_COMPONENTS, check_references, check_variants
 from sparkbake.fields import NAME, Fields, read_fields, read_text
 from sparkbake.model import (
     Base,
@@ -23,10 +21,10 @@ from sparkbake.model import (
     Release,
     Row,
     Strategy,
+    Trim,
     Variant,
 )
 from sparkbake.versions import (
-    admits,
     cuda_short,
     is_foundation_name,
     is_requirement,
@@ -39,10 +37,6 @@ from sparkbake.versions import (
 )
 
 _MINOR = r"\d+\.\d+"
-# Components a release brings itself; the others come with its foundation.
-RELEASE_COMPONENTS = ("flashinfer", "transformers", "vllm")
-# Layers that every image has beside those of the matrix.
-RESERVED_LAYERS = ("difference", "skeleton")
 
 
 def load_matrix(path: Path) -> Matrix:
@@ -73,13 +67,15 @@ def parse_matrix(text: str, name: str) -> Matrix:
         components=tuple(_component(key, components.mapping(key)) for key in components.names),
         extras=tuple(_extra(one) for one in root.items_or_empty("extras")),
         groups=tuple(_group(one) for one in root.items("layers")),
+        own_layer_bytes=_bytes(root, "own_layer_bytes"),
         collisions=tuple(_collision(one) for one in root.items_or_empty("collisions")),
+        trims=tuple(_trim(one) for one in root.items_or_empty("trims")),
         foundations=tuple(
             _foundation(key, foundations.mapping(key), foundations, components.keys) for key in foundations.keys
         ),
         releases=tuple(_release(key, releases.mapping(key), releases) for key in releases.keys),
     )
-    _check_references(matrix, root, foundations, releases)
+    check_references(matrix, root, foundations, releases)
     root.done()
     root.raise_faults()
     return matrix
@@ -183,7 +179,7 @@ def _extra(fields: Fields) -> Extra:
 
 def _group(fields: Fields) -> Group:
     group = Group(
-        name=fields.text("name", pattern=NAME, expected="a layer name in lower case"),
+        name=fields.text("name", pattern=r"[a-z0-9]+", expected="a layer name of small letters and digits"),
         packages=fields.texts("packages", pattern=r"[a-z0-9*?-]+", expected="a package name or pattern"),
     )
     fields.done()
@@ -198,6 +194,27 @@ def _collision(fields: Fields) -> Collision:
     )
     fields.done()
     return collision
+
+
+def _trim(fields: Fields) -> Trim:
+    module = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+    trim = Trim(
+        package=fields.text("package", pattern=r"[a-z0-9]+(-[a-z0-9]+)*", expected="a normalised package name"),
+        versions=fields.text_or_none("versions", pattern=".+", expected="a PEP 440 specifier such as >=4.56,<5"),
+        paths=fields.texts("paths", pattern=r"[^/\s]\S*", expected="a path below site-packages"),
+        saves_bytes=_bytes(fields, "saves_bytes"),
+        imports=fields.texts("imports", pattern=module, expected="a Python module"),
+        reason=fields.text("reason"),
+    )
+    if trim.versions and not is_specifier(trim.versions):
+        fields.fault("versions", f"got '{trim.versions}', expected a PEP 440 specifier such as >=4.56,<5")
+    fields.done()
+    return trim
+
+
+def _bytes(fields: Fields, key: str) -> int:
+    text = fields.text(key, pattern=r"[1-9][0-9]*", expected="a number of bytes")
+    return int(text) if text.isdigit() else 0
 
 
 def _foundation(key: str, fields: Fields, parent: Fields, components: tuple[str, ...]) -> Foundation:
@@ -237,7 +254,7 @@ def _release(key: str, fields: Fields, parent: Fields) -> Release:
     )
     git.done()
     fields.done()
-    _check_variants(release, variants)
+    check_variants(release, variants)
     return release
 
 
@@ -287,84 +304,3 @@ def _specifier(fields: Fields, key: str) -> str:
         fields.fault(key, f"got '{specifier}', expected a PEP 440 specifier such as >=4.56,<5")
         return ""
     return specifier
-
-
-# ---- what must hold between the parts
-
-
-def _check_variants(release: Release, variants: Fields) -> None:
-    """A variant brings transformers alone, and overrides nothing else."""
-    for variant in release.variants:
-        fault = partial(variants.fault, f"t{variant.major}")
-        _check_pin(release, "transformers", variant.transformers, variant.overrides, fault)
-        for one in variant.overrides:
-            if one.package != "transformers":
-                fault(f"overrides '{one.package}', expected transformers alone; move it to the release's overrides")
-
-
-def _check_pin(
-    release: Release, package: str, version: str, overrides: Sequence[Override], fault: Callable[[str], None]
-) -> None:
-    """A version that upstream does not admit is listed under `overrides`, and no other is."""
-    overridden = any(one.package == package for one in overrides)
-    specifier = dict(release.declares).get(package)
-    if specifier is None and overridden:
-        fault(f"overrides '{package}', which is not under declares; declare it, or remove the override")
-    if not specifier or not version or admits(specifier, version) != overridden:
-        return
-    declares = f"but vLLM {release.vllm} declares '{specifier}'"
-    if overridden:
-        fault(f"overrides {package}, {declares}, which admits {version}; remove the override")
-    else:
-        fault(
-            f"uses {package} {version}, {declares}; take a version that it admits, "
-            f"or add `overrides: {{{package}: <reason>}}`"
-        )
-
-
-def _check_references(matrix: Matrix, root: Fields, foundations: Fields, releases: Fields) -> None:
-    names = {one.name for one in matrix.foundations}
-    used = {one.foundation for one in matrix.releases}
-    for release in matrix.releases:
-        if names and release.foundation and release.foundation not in names:
-            fields = releases.mapping(release.vllm)
-            known = ", ".join(sorted(names))
-            fields.fault("foundation", f"got '{release.foundation}', expected one of the foundations: {known}")
-    for name in sorted(names - used):
-        foundations.fault(name, "no release uses this foundation; remove it")
-    for name in RELEASE_COMPONENTS if matrix.components else ():
-        if all(one.name != name for one in matrix.components):
-            root.fault("components", f"has no '{name}', which every release brings; add it")
-    _check_pins(matrix, releases)
-    _check_groups(matrix, root)
-
-
-def _check_pins(matrix: Matrix, releases: Fields) -> None:
-    """A foundation or FlashInfer version that upstream's metadata does not admit needs an override."""
-    foundations = {one.name: one for one in matrix.foundations}
-    distributions = {one.name: one.distribution for one in matrix.components}
-    for release in matrix.releases:
-        foundation = foundations.get(release.foundation)
-        if foundation is None or not distributions:
-            continue
-        versions = {**dict(foundation.versions), "flashinfer": release.flashinfer}
-        pinned = {distributions[name]: version for name, version in versions.items() if name in distributions}
-        fault = partial(releases.fault, release.vllm)
-        for package, version in pinned.items():
-            _check_pin(release, package, version, release.overrides, fault)
-        for one in release.overrides:
-            if one.package not in pinned:
-                fault(f"overrides '{one.package}', expected one of {', '.join(sorted(pinned))}; remove it")
-
-
-def _check_groups(matrix: Matrix, root: Fields) -> None:
-    for name, count in Counter(one.name for one in matrix.groups).items():
-        if count > 1:
-            root.fault("layers", f"the layer '{name}' stands {count} times, expected once; rename one")
-        if name in RESERVED_LAYERS:
-            root.fault("layers", f"the layer '{name}' is one that every image has; rename it")
-    for pattern, count in Counter(one for group in matrix.groups for one in group.packages).items():
-        if count > 1:
-            root.fault("layers", f"the pattern '{pattern}' stands {count} times, expected once; remove one")
-    if matrix.groups and all("*" not in group.packages for group in matrix.groups):
-        root.fault("layers", "no layer has the pattern '*'; add it to the one that takes what no other names")

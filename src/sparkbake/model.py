@@ -119,6 +119,25 @@ class Collision:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Trim:
+    """Files of a package that the chip can never run or use, which images do without.
+
+    Attributes:
+        versions: PEP 440 specifier of the package's versions it is about; None for all.
+        paths: below site-packages, shell patterns whose `*` crosses folders; each must match in every image.
+        saves_bytes: what it spares on disk, at least, in every image it is about; the build measures it.
+        imports: modules that must still import, since they use what is left.
+    """
+
+    package: str
+    versions: str | None
+    paths: tuple[str, ...]
+    saves_bytes: int
+    imports: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Foundation:
     """CUDA, NCCL, torch and what is pinned with them; `name` is `<torch>[-v<n>]-cu<major><minor>`."""
 
@@ -184,6 +203,7 @@ class Matrix:
 
     Attributes:
         uv: version of uv that lays environments out inside builds.
+        own_layer_bytes: a package whose wheel has this size or more has a layer of its own.
     """
 
     project: Project
@@ -195,7 +215,9 @@ class Matrix:
     components: tuple[Component, ...]
     extras: tuple[Extra, ...]
     groups: tuple[Group, ...]
+    own_layer_bytes: int
     collisions: tuple[Collision, ...]
+    trims: tuple[Trim, ...]
     foundations: tuple[Foundation, ...]
     releases: tuple[Release, ...]
 
@@ -319,6 +341,7 @@ class Target:
         name: of the bake target and of its folder under build/.
         reference: `<registry>/<namespace>/<image>:<tag>`.
         base_digest: of the base's manifest for the platform.
+        trims: those that are about this environment; none when everything is kept.
     """
 
     name: str
@@ -336,6 +359,7 @@ class Target:
     installer: tuple[Wheel, ...]
     layers: tuple[Layer, ...]
     collisions: tuple[Collision, ...]
+    trims: tuple[Trim, ...]
     versions: Pairs
     overrides: tuple[Override, ...]
     labels: Pairs

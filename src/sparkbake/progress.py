@@ -12,6 +12,7 @@ _KEPT_LINES = 20
 # BuildKit's own steps, and the second half of each `COPY --link`.
 _UNREMARKABLE = ("[internal]", "] LINK ", "[context ", "resolving provenance")
 # What the recipes' own scripts say of their progress.
+_CANCELED = "context canceled"
 _REMARKS = ("layout: ", "os-packages: ")
 
 
@@ -83,7 +84,7 @@ class Progress:
     def failure(self) -> Failure | None:
         """What broke the build; None when no step failed."""
         for step in self._steps.values():
-            if step.error and "context canceled" not in step.error:
+            if step.error and _CANCELED not in step.error:
                 return Failure(step=_short(step.name), error=step.error, lines=tuple(step.lines))
         return None
 
@@ -107,8 +108,7 @@ class Progress:
             if step.partial:
                 self._print(step, step.partial)
                 step.partial = ""
-            state = "failed" if step.error else "cached" if step.cached else "done"
-            self._say(step, f"{_short(step.name)}: {state}, {time.monotonic() - step.began_s:.1f} s")
+            self._say(step, f"{_short(step.name)}: {_state(step)}, {time.monotonic() - step.began_s:.1f} s")
 
     def _entry(self, entry: dict[str, Any]) -> None:
         step = self._steps.setdefault(entry["vertex"], _Step(name="?"))
@@ -137,6 +137,13 @@ class Progress:
         self._log(line)
         if self._verbose or not any(part in step.name for part in _UNREMARKABLE):
             self._show(line)
+
+
+def _state(step: _Step) -> str:
+    """How a step ended; BuildKit stops one that is also another target's, and goes on with that."""
+    if step.error:
+        return "stopped" if _CANCELED in step.error else "failed"
+    return "cached" if step.cached else "done"
 
 
 def _is_instruction(name: str) -> bool:

@@ -55,15 +55,15 @@ class Project:
             return err.state
         return "yes"
 
-    def plan(self, chosen: Sequence[Row], base: Base) -> Plan:
-        """Plan some rows on a base.
+    def plan(self, chosen: Sequence[Row], base: Base, *, trim: bool = True) -> Plan:
+        """Plan some rows on a base; without `trim` images keep what the matrix would have left out.
 
         Raises:
             LockError: a lock is missing, stale or damaged.
         """
         locks = {row.tag: self.lock(row) for row in chosen}
         siblings = {one.tag: self.lock(one) for row in chosen for one in siblings_of(row, self.rows)}
-        return resolve(self.matrix, chosen, locks, freeze(base, self.matrix, self.locks), siblings)
+        return resolve(self.matrix, chosen, locks, freeze(base, self.matrix, self.locks), siblings, trim=trim)
 
     def contexts(self, plan: Plan) -> dict[str, tuple[ContextFile, ...]]:
         registry = registry_base(self.matrix, self.locks)

@@ -55,7 +55,11 @@ def requirements(wheels: Sequence[Wheel]) -> str:
 
 
 def layers_json(target: Target) -> str:
-    """What the script that lays the environment out must know: packages of each layer, and what collides."""
+    """What the script that lays the environment out must know: packages of each layer, what collides, what to trim."""
     layers = {one.name: [wheel.name for wheel in one.wheels] for one in target.layers}
     collisions = [{"path": one.path, "keep": one.keep} for one in target.collisions]
-    return json.dumps({"layers": layers, "collisions": collisions}, indent=2) + "\n"
+    trims = [
+        {"package": one.package, "paths": one.paths, "saves_bytes": one.saves_bytes, "reason": one.reason}
+        for one in target.trims
+    ]
+    return json.dumps({"layers": layers, "collisions": collisions, "trims": trims}, indent=2) + "\n"

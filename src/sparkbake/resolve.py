@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from sparkbake.errors import LockError, MatrixError, UsageError
 from sparkbake.labels import image_labels
 from sparkbake.layers import difference, split
-from sparkbake.model import Base, Environment, Lock, Matrix, Plan, Row, Target
+from sparkbake.model import Base, Environment, Layer, Lock, Matrix, Plan, Row, Target, Trim, Wheel
+from sparkbake.versions import admits
 
 _IMAGE = "vllm"
 
@@ -50,15 +51,25 @@ def _no_such_tag(pattern: str, tags: Sequence[str]) -> str:
 
 
 def resolve(
-    matrix: Matrix, rows: Sequence[Row], locks: Mapping[str, Lock], frozen: FrozenBase, siblings: Mapping[str, Lock]
+    matrix: Matrix,
+    rows: Sequence[Row],
+    locks: Mapping[str, Lock],
+    frozen: FrozenBase,
+    siblings: Mapping[str, Lock],
+    *,
+    trim: bool = True,
 ) -> Plan:
     """Plan the images of some rows on one base.
 
     Args:
         locks: tag to lock, of all these rows.
         siblings: tag to lock, of the other rows of the same releases; what differs from them goes into a last layer.
+        trim: whether images do without what the matrix's trims name.
+
+    Raises:
+        LockError: an environment cannot be put into layers.
     """
-    return Plan(targets=tuple(_target(matrix, row, locks[row.tag], frozen, siblings) for row in rows))
+    return Plan(targets=tuple(_target(matrix, row, locks[row.tag], frozen, siblings, trim=trim) for row in rows))
 
 
 def siblings_of(row: Row, rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -66,7 +77,9 @@ def siblings_of(row: Row, rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple(one for one in rows if one.release.vllm == row.release.vllm and one.tag != row.tag)
 
 
-def _target(matrix: Matrix, row: Row, lock: Lock, frozen: FrozenBase, siblings: Mapping[str, Lock]) -> Target:
+def _target(
+    matrix: Matrix, row: Row, lock: Lock, frozen: FrozenBase, siblings: Mapping[str, Lock], *, trim: bool
+) -> Target:
     image = next((one for one in matrix.images if one.key == _IMAGE), None)
     if image is None:
         raise MatrixError([f"matrix.yaml: images: has no '{_IMAGE}', which every release is built as; add it"])
@@ -76,6 +89,7 @@ def _target(matrix: Matrix, row: Row, lock: Lock, frozen: FrozenBase, siblings: 
         for tag, other in siblings.items()
         if tag != row.tag and tag.rpartition("-")[0] == row.release.vllm
     ]
+    trims = trims_of(environment, matrix.trims) if trim else ()
     project = matrix.project
     return Target(
         name=f"{image.name}-{row.tag}".replace(".", "_"),
@@ -91,11 +105,34 @@ def _target(matrix: Matrix, row: Row, lock: Lock, frozen: FrozenBase, siblings: 
         source_date_epoch=lock.source_date_epoch,
         environment=environment,
         installer=lock.installer,
-        layers=split(environment.wheels, matrix.groups, difference(environment.wheels, others)),
+        layers=_layers(matrix, row, environment, others),
         collisions=matrix.collisions,
+        trims=trims,
         versions=row.versions,
         overrides=row.overrides,
-        labels=image_labels(matrix, row, lock, image=image, base_name=frozen.reference, base_digest=frozen.digest),
+        labels=image_labels(
+            matrix, row, lock, image=image, base_name=frozen.reference, base_digest=frozen.digest, trims=trims
+        ),
+    )
+
+
+def _layers(
+    matrix: Matrix, row: Row, environment: Environment, siblings: Sequence[Sequence[Wheel]]
+) -> tuple[Layer, ...]:
+    differing = difference(environment.wheels, siblings)
+    try:
+        return split(environment.wheels, matrix.groups, differing, own_layer_bytes=matrix.own_layer_bytes)
+    except LockError as err:
+        raise LockError(f"{row.tag}: {err}") from err
+
+
+def trims_of(environment: Environment, trims: Sequence[Trim]) -> tuple[Trim, ...]:
+    """The trims that are about a package of this environment, in its version."""
+    versions = {one.name: one.version for one in environment.wheels}
+    return tuple(
+        one
+        for one in trims
+        if one.package in versions and (one.versions is None or admits(one.versions, versions[one.package]))
     )
 
 

@@ -67,6 +67,7 @@ def compare(
     findings += _packages(target, probe)
     findings += _components(target, probe, components)
     findings += _torch(target, probe)
+    findings += _trims(target, probe)
     return Report(
         tag=target.tag,
         reference=target.reference,
@@ -197,11 +198,46 @@ def _torch(target: Target, probe: Mapping[str, Mapping[str, Any]]) -> list[Findi
     return findings
 
 
+def modules_of(target: Target) -> tuple[str, ...]:
+    """What must import in an image although some files of its package are trimmed; sorted, each once."""
+    return tuple(sorted({module for one in target.trims for module in one.imports}))
+
+
+def _trims(target: Target, probe: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """The image lacks files of just the packages that the plan trims, and what uses the rest of them imports."""
+    said, tried = (probe.get(name, {}).get("value") for name in ("trimmed", "imports"))
+    findings = [
+        Finding(check=name, found=_value(probe, name), expected="runs")
+        for name, value in (("trimmed", said), ("imports", tried))
+        if not isinstance(value, dict)
+    ]
+    if findings or not isinstance(said, dict) or not isinstance(tried, dict):
+        return findings
+    planned = {one.package for one in target.trims}
+    findings += [
+        Finding(
+            check=f"trimmed {name}",
+            found="some files are left out" if name in said else "whole",
+            expected="some files are left out" if name in planned else "whole",
+        )
+        for name in sorted(planned.symmetric_difference(said))
+    ]
+    return findings + [
+        Finding(check=f"import {name}", found=str(tried.get(name, "not tried")), expected="imports")
+        for name in modules_of(target)
+        if tried.get(name) != "imports"
+    ]
+
+
 def _facts(image: LocalImage, probe: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
     facts = [("digest", image.digest), ("size in the engine", f"{image.size_bytes / 1e9:.2f} GB")]
     for name in probe:
         value = probe[name].get("value")
         shown = f"{len(value)} packages" if name == "distributions" and isinstance(value, dict) else _value(probe, name)
+        if name == "trimmed" and isinstance(value, dict):
+            shown = f"{sum(one['bytes'] for one in value.values()) / 1e6:.0f} MB of {len(value)} packages"
+        if name == "imports" and isinstance(value, dict):
+            shown = f"{sum(one == 'imports' for one in value.values())} of {len(value)} modules"
         if name == "torch" and isinstance(value, dict):
             shown = f"{value['version']}, CUDA {value['cuda']}, NCCL {value['nccl']}, {' '.join(value['arches'])}"
         facts.append((name, f"{shown} ({probe[name].get('seconds', 0)} s)"))

@@ -38,6 +38,13 @@ RELEASE: dict[str, Any] = {
     "git": {"tag": "v1.17.0", "commit": "0" * 40},
     "transformers": {"t4": {"version": "4.0.0"}, "t5": {"version": "5.2.0"}},
 }
+TRIM: dict[str, Any] = {
+    "package": "pip",
+    "paths": ["pip/_vendor/distro/*"],
+    "saves_bytes": "10000",
+    "imports": ["pip"],
+    "reason": "tells distributions apart, of which the image is one",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +126,7 @@ def small_matrix() -> str:
         "vllm": {"distribution": "six"},
     }
     body["extras"] = [{"requirement": "pip", "reason": "as in the real one"}]
+    body["trims"] = [TRIM]
     versions = {name: version for name, (_distribution, version) in CARRIERS.items()}
     body["foundations"] = {"3.0.2-cu130": {"cuda": "13.0.3", **versions}}
     body["releases"] = {"1.17.0": RELEASE}

@@ -107,6 +107,30 @@ def test_verify_finds_a_lying_label(built: Small, tmp_path: Path) -> None:
     assert inspect(reference)["Id"] == honest
 
 
+def test_verify_sees_what_is_trimmed_and_that_the_rest_imports(built: Small) -> None:
+    facts = json.loads(built.run("verify", T5, "--json").stdout)["facts"]
+    assert facts["trimmed"].startswith("0 MB of 1 packages")
+    assert facts["imports"].startswith("1 of 1 modules")
+
+
+def test_an_image_that_keeps_everything_is_another_and_says_so(built: Small) -> None:
+    listing = ("ls", "/opt/venv/lib/python3.13/site-packages/pip/_vendor")
+    trimmed = inspect(built.reference(T5))
+    assert trimmed["Config"]["Labels"]["dev.scitrera.trimmed"] == "pip"
+    assert "distro" not in docker_run(built.reference(T5), *listing).stdout.split()
+    try:
+        done = built.run("build", T5, *BASE, "--no-verify", "--no-trim")
+        assert done.returncode == 0, done.stderr
+        whole = inspect(built.reference(T5))
+        assert whole["Config"]["Labels"]["dev.scitrera.trimmed"] == "none"
+        assert "distro" in docker_run(built.reference(T5), *listing).stdout.split()
+        checks = {one["check"] for one in json.loads(built.run("verify", T5, "--json").stdout)["findings"]}
+        assert checks == {"import torch", "import_vllm", "vllm_command", "ray_command"}
+    finally:
+        built.run("build", T5, *BASE, "--no-verify")
+    assert inspect(built.reference(T5))["Id"] == trimmed["Id"]
+
+
 def test_an_oci_file_holds_the_same_image(built: Small, tmp_path: Path) -> None:
     file = tmp_path / "image.oci.tar"
     done = built.run("build", T5, *BASE, "--output", f"oci:{file}")
