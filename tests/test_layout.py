@@ -154,7 +154,7 @@ def test_a_package_that_is_missing_ends_it(site: Path, capsys: pytest.CaptureFix
 
 
 def rule(package: str, *paths: str, saves: int = 1) -> dict[str, Any]:
-    return {"package": package, "paths": list(paths), "saves_bytes": saves, "reason": "not for this chip"}
+    return {"package": package, "paths": list(paths), "saves_bytes": saves}
 
 
 def trim(*rules: dict[str, Any]) -> dict[Path, str]:
@@ -172,8 +172,8 @@ def test_what_is_trimmed_is_gone_and_noted_in_the_layer_of_its_package(site: Pat
     assert (site / "ray/b.a").exists()
     assert owners[info / "TRIMMED.json"] == "torch"
     assert json.loads((info / "TRIMMED.json").read_text()) == {
-        "torch/a.so": {"bytes": 5, "reason": "not for this chip"},
-        "torch/sub/b.a": {"bytes": 3, "reason": "not for this chip"},
+        "torch/a.so": 5,
+        "torch/sub/b.a": 3,
     }
 
 
@@ -212,6 +212,14 @@ def test_a_trim_that_does_not_do_what_it_says_ends_the_build(
     assert told in capsys.readouterr().err
 
 
+def test_what_another_package_carries_too_is_not_trimmed(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, "torch", {"common/x.so": "12345"})
+    install(site, "ray", {"common/x.so": "12345"})
+    with pytest.raises(SystemExit):
+        trim(rule("torch", "common/*"))
+    assert f"trimming torch would remove {site}/common/x.so, which ray carries, too" in capsys.readouterr().err
+
+
 def test_two_trims_of_one_package_may_not_claim_the_same_file(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(site, "torch", {"torch/a.so": "12345"})
     install(site, "ray", {})
@@ -234,6 +242,14 @@ def test_copies_in_a_package_become_links_and_say_the_same(site: Path, monkeypat
     assert (site / "torch/liba.so.1").read_text() == "12345"
     assert not (site / "torch/b").samefile(site / "torch/c")
     assert not (site / "torch/liba.so").samefile(site / "ray/liba.so")
+
+
+def test_a_file_that_a_record_lists_twice_is_no_copy_of_itself(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "LEAST_LINKED_BYTES", 1)
+    install(site, "torch", {"torch/a": "12345", "torch/../torch/a": "12345"})
+    install(site, "ray", {})
+    layout.link_copies(deal())
+    assert (site / "torch/a").read_text() == "12345"
 
 
 def test_what_only_claims_to_be_a_copy_stays_as_it_is(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ VENV = Path("/opt/venv")
 CA = Path("/dev/sparkbake/ca.pem")
 INDEX = Path("/dev/sparkbake/index")
 INSTALLER = Path("/tmp/installer")  # noqa: S108  (of this build step alone)
-# Beside a package's RECORD, which still lists all that its wheel holds: what the image lacks of it, and why.
+# Beside a package's RECORD, which still lists all that its wheel holds: what the image lacks of it.
 TRIMMED = "TRIMMED.json"
 # Below that a link spares nothing worth it.
 LEAST_LINKED_BYTES = 65536
@@ -158,27 +158,40 @@ def deal(layers: dict[str, list[str]], collisions: list[dict[str, str | None]]) 
 
 
 def trim(trims: list[dict[str, Any]], owners: dict[Path, str]) -> None:
-    """Remove what trims name, and write down beside each package's RECORD what it lacks."""
-    for package in sorted({rule["package"] for rule in trims}):
+    """Remove what trims name, and write down beside each package's RECORD what it lacks, with sizes in bytes."""
+    packages = sorted({rule["package"] for rule in trims})
+    others = carried_by_others(set(packages))
+    for package in packages:
         info, files = files_of(package)
-        removed: dict[Path, dict[str, Any]] = {}
+        removed: dict[Path, int] = {}
         for rule in (one for one in trims if one["package"] == package):
             gone = matching(files - set(removed), rule)
+            if shared := [path for path in gone if path in others]:
+                fail(f"trimming {package} would remove {shared[0]}, which {others[shared[0]]} carries, too")
             sizes = {path: path.stat().st_size for path in gone}
-            saved = sum(sizes.values())
-            if saved < rule["saves_bytes"]:
-                fail(
-                    f"trimming {rule['paths']} of {package} saves {saved} bytes, expected {rule['saves_bytes']} or more"
-                )
-            say(f"{package}: {len(gone)} files, {saved / 1e6:.1f} MB: {rule['reason']}")
-            removed |= {path: {"bytes": size, "reason": rule["reason"]} for path, size in sizes.items()}
+            saved, least = sum(sizes.values()), rule["saves_bytes"]
+            if saved < least:
+                fail(f"trimming {rule['paths']} of {package} saves {saved} bytes, expected {least} or more")
+            say(f"leaving out {len(gone)} files of {package}, {saved / 1e6:.1f} MB")
+            removed |= sizes
         note = info / TRIMMED
         owners[note] = owners[info / "RECORD"]
-        below = {os.path.relpath(path, site_packages()): facts for path, facts in sorted(removed.items())}
+        below = {os.path.relpath(path, site_packages()): size for path, size in sorted(removed.items())}
         note.write_text(json.dumps(below, indent=1) + "\n", encoding="utf-8")
         for path in removed:
             path.unlink()
             del owners[path]
+
+
+def carried_by_others(packages: set[str]) -> dict[Path, str]:
+    """Path to the package that carries it, of all but some packages."""
+    infos = {info: name_of(info) for info in site_packages().glob("*.dist-info")}
+    return {
+        path: name
+        for info, name in infos.items()
+        if name not in packages
+        for path, _digest in record(site_packages(), info)
+    }
 
 
 def files_of(package: str) -> tuple[Path, set[Path]]:
@@ -207,7 +220,7 @@ def link_copies(owners: dict[Path, str]) -> None:
     spared = 0
     for info in sorted(site_packages().glob("*.dist-info")):
         copies: dict[str, list[Path]] = {}
-        for path, digest in record(site_packages(), info):
+        for path, digest in dict(record(site_packages(), info)).items():
             if digest and path in owners and path.stat().st_size >= LEAST_LINKED_BYTES:
                 copies.setdefault(digest, []).append(path)
         for first, *others in (sorted(some) for some in copies.values()):

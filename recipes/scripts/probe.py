@@ -108,8 +108,7 @@ def trimmed() -> dict[str, dict[str, int]]:
             gone = json.loads(text)
             if there := [path for path in gone if os.path.lexists(str(one.locate_file(path)))]:
                 raise RuntimeError(f"{one.metadata['Name']}: {there[0]} is there, but TRIMMED.json says that it is not")
-            size = sum(facts["bytes"] for facts in gone.values())
-            found[normal_name(one)] = {"files": len(gone), "bytes": size}
+            found[normal_name(one)] = {"files": len(gone), "bytes": sum(gone.values())}
     return found
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 _KEPT_LINES = 20
 # BuildKit's own steps, and the second half of each `COPY --link`.
+_CANCELED = "context canceled"
 _UNREMARKABLE = ("[internal]", "] LINK ", "[context ", "resolving provenance")
 # What the recipes' own scripts say of their progress.
-_CANCELED = "context canceled"
 _REMARKS = ("layout: ", "os-packages: ")
 
 

@@ -58,8 +58,6 @@ def layers_json(target: Target) -> str:
     """What the script that lays the environment out must know: packages of each layer, what collides, what to trim."""
     layers = {one.name: [wheel.name for wheel in one.wheels] for one in target.layers}
     collisions = [{"path": one.path, "keep": one.keep} for one in target.collisions]
-    trims = [
-        {"package": one.package, "paths": one.paths, "saves_bytes": one.saves_bytes, "reason": one.reason}
-        for one in target.trims
-    ]
+    # Without the reason: wording is not what an image is built from.
+    trims = [{"package": one.package, "paths": one.paths, "saves_bytes": one.saves_bytes} for one in target.trims]
     return json.dumps({"layers": layers, "collisions": collisions, "trims": trims}, indent=2) + "\n"
