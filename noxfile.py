@@ -69,6 +69,12 @@ def verify(session: nox.Session) -> None:
 
 
 @nox.session
+def reproduce(session: nox.Session) -> None:
+    """Build from nothing twice and compare: nox -s reproduce -- TAG [--against IMAGE] [--keep]."""
+    sparkbake(session, "reproduce", *session.posargs)
+
+
+@nox.session
 def delta(session: nox.Session) -> None:
     """What an update costs: nox -s delta -- OLD NEW [--json]."""
     sparkbake(session, "delta", *session.posargs)
@@ -76,7 +82,7 @@ def delta(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write the generated tables of README.md: nox -s docs [-- --check]."""
+    """Write the generated tables of README.md and docs/: nox -s docs [-- --check]."""
     sparkbake(session, "docs", *session.posargs)
 
 
@@ -96,8 +102,8 @@ def engine_tests(session: nox.Session) -> None:
 
 @nox.session
 def e2e(session: nox.Session) -> None:
-    """Build one image whole, as a user would, and verify it: nox -s e2e [-- TAG]."""
-    sparkbake(session, "build", *(session.posargs or ["0.32.0-t5"]))
+    """Build one image whole, as a user would, verify it, and hold it against its record: nox -s e2e [-- TAG...]."""
+    sparkbake(session, "build", *(session.posargs or ["0.32.0-t5"]), "--base", "debian-13", "--recorded")
 
 
 @nox.session

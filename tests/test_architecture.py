@@ -30,6 +30,7 @@ PURE = (
     "compare",
     "ownership",
     "delta",
+    "expected",
 )
 # Each module may import only from those before it.
 ORDER = (
@@ -58,8 +59,10 @@ ORDER = (
     "publish",
     "saving",
     "ready",
+    "recording",
     "commands",
     "comparing",
+    "reproduce",
     "listing",
     "relock",
     "cli",

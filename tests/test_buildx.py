@@ -74,6 +74,27 @@ def test_secrets_reach_every_target_as_files_that_may_be_read() -> None:
     ]  # fmt: skip
 
 
+def test_build_arguments_reach_every_target() -> None:
+    words = argv(arguments={"BUILDKIT_CACHE_MOUNT_NS": "x"})
+    assert words[-2:] == ["--set", "*.args.BUILDKIT_CACHE_MOUNT_NS=x"]
+
+
+def test_records_of_the_build_cache_are_removed_by_name_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(words: list[str], **_named: Any) -> str:
+        asked.append(words)
+        return ""
+
+    monkeypatch.setattr("sparkbake.process.run", run)
+    buildx.forget("default", frozenset({"b", "a"}))
+    assert asked == [
+        ["docker", "buildx", "prune", "--builder", "default", "--force", "--all", "--filter", "id~=^(a|b)$"]
+    ]
+    buildx.forget("default", frozenset())
+    assert len(asked) == 1
+
+
 def test_proxies_of_this_machine_reach_the_steps_and_nothing_else_does() -> None:
     environment = {"https_proxy": "http://proxy.example:3128", "NO_PROXY": "", "HOME": "/root", "TOKEN": "secret"}
     assert argv(environment)[len(argv()) :] == ["--set", "*.args.https_proxy=http://proxy.example:3128"]

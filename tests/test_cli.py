@@ -16,7 +16,7 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what the commands read, so that a test may spoil it."""
     for name in ("matrix.yaml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("locks", "recipes"):
+    for name in ("docs", "locks", "recipes"):
         shutil.copytree(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -100,6 +100,15 @@ def test_a_missing_matrix_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
             "--output and --push exclude each other",
         ),
         (["build", "0.32.0-t5", "--push"], "--push needs --base NAME"),
+        (["build", "0.32.0-t5", "--push", "--no-trim", "--base", "debian-13"], "--push excludes --no-trim and"),
+        (["build", "0.32.0-t5", "--push", "--compression", "gzip", "--base", "debian-13"], "one tag means one image"),
+        (["build", "0.32.0-t5", "--record", "--recorded"], "--record and --recorded exclude each other"),
+        (["build", "0.32.0-t5", "--record", "--builder", "x"], "--record and --builder exclude each other"),
+        (["build", "0.32.0-t5", "--record", "--no-trim"], "--record and --no-trim exclude each other"),
+        (["build", "0.32.0-t5", "--recorded", "--compression", "gzip"], "--recorded and --compression exclude"),
+        (["build", "0.32.0-t5", "--record", "--no-verify"], "--record and --no-verify exclude each other"),
+        (["reproduce", "*-t5", "--against", "x"], "--against: got 5 tags, expected one"),
+        (["reproduce", "0.32.0-t5", "--against", "x"], "got 'x', expected an OCI archive or layout folder"),
         (["build", "0.32.0-t5", "--output", "x.tar"], "--output: got 'x.tar', expected oci:FILE"),
         (["build", "0.32.0-t5", "--output", "oci:/no/such/folder/x"], "the folder /no/such/folder does not exist"),
     ],
@@ -135,17 +144,35 @@ def test_the_tables_of_the_readme_are_true() -> None:
     assert main(["--root", str(ROOT), "docs", "--check"]) == 0
 
 
-def test_a_table_that_is_not_true_is_found_and_mended(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = checkout / "README.md"
-    right = readme.read_text()
-    readme.write_text(right.replace("`0.32.0-t5` |", "`0.99.0-t5` |"))
+@pytest.mark.parametrize(
+    ("document", "old", "new"),
+    [("README.md", "`0.32.0-t5` |", "`0.99.0-t5` |"), ("docs/layers.md", "| sympy |", "| simply |")],
+)
+def test_a_table_that_is_not_true_is_found_and_mended(
+    checkout: Path, capsys: pytest.CaptureFixture[str], document: str, old: str, new: str
+) -> None:
+    path = checkout / document
+    right = path.read_text()
+    path.write_text(right.replace(old, new, 1))
     assert main(["--root", str(checkout), "docs", "--check"]) == 2
-    assert "run `nox -s docs`" in capsys.readouterr().err
+    assert f"{path}: a generated table is not what matrix.yaml and locks say; run `nox -s docs`" in (
+        capsys.readouterr().err
+    )
     assert main(["--root", str(checkout), "docs"]) == 0
-    assert readme.read_text() == right
+    assert path.read_text() == right
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["render"], ["lock"], ["build"], ["verify"], ["docs"]])
+def test_a_document_without_a_place_for_its_table_says_so(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout / "docs/layers.md").write_text("# Layers\n")
+    assert main(["--root", str(checkout), "docs"]) == 2
+    assert "has no '<!-- trims -->' and '<!-- end of trims -->' to put the table between; add them" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["list"], ["render"], ["lock"], ["build"], ["verify"], ["reproduce"], ["delta"], ["docs"]]
+)
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([*command, "--help"])

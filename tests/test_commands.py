@@ -32,7 +32,9 @@ def cached_bytes(project: Project, monkeypatch: pytest.MonkeyPatch, *, no_cache:
     monkeypatch.setattr("sparkbake.ready.buildx_version", lambda: "v0.29.1")
     monkeypatch.setattr(commands, "local_image", lambda _reference: None)
     monkeypatch.setattr("sparkbake.preflight.check", lambda _needs, state, **_rest: told.append(state.cached_bytes))
-    commands._preflight(project, plan_of(project), argparse.Namespace(no_cache=no_cache, builder=None))
+    commands._preflight(
+        project, plan_of(project), argparse.Namespace(no_cache=no_cache, builder=None, compression="zstd")
+    )
     (found,) = told
     return int(found)
 

@@ -6,9 +6,20 @@ import pytest
 from tests.builders import make_matrix, make_plan, real_matrix
 
 from sparkbake.estimate import Estimate
+from sparkbake.expected import Expected, RecordedLayer
 from sparkbake.matrix import rows
 from sparkbake.model import Override, Plan
-from sparkbake.tables import ROW_HEADERS, markdown_images, print_plan, print_report, print_table, row_cells, say
+from sparkbake.tables import (
+    ROW_HEADERS,
+    markdown_images,
+    markdown_records,
+    markdown_trims,
+    print_plan,
+    print_report,
+    print_table,
+    row_cells,
+    say,
+)
 from sparkbake.verify import Finding, Report
 
 COST = Estimate(download_bytes=4_140_000_000, disk_bytes=40_260_000_000)
@@ -101,3 +112,26 @@ def test_a_report_shows_facts_and_findings(capsys: pytest.CaptureFixture[str]) -
     assert "machine aarch64" in shown
     assert "1 findings" in shown
     assert "torch 2.10.0 2.11.0" in shown
+
+
+# ---- tables of documents
+
+
+def test_the_table_of_trims_has_all_of_the_matrix_with_files_and_reason() -> None:
+    (trim,) = make_matrix().trims
+    head, rule, first, every = markdown_trims((trim, replace(trim, versions=None))).splitlines()
+    assert rule.count("|") == head.count("|") == first.count("|")
+    assert first == "| torch | >=2.11 | `torch/lib/*.a` | 0.0 | nothing links to them |"
+    assert every.startswith("| torch | all |")
+
+
+def test_the_table_of_records_says_whether_they_are_of_what_is_here() -> None:
+    layer = RecordedLayer(name="base", digest="sha256:" + 64 * "c", compressed_bytes=3_250_000_000)
+    one = Expected(
+        digest="sha256:" + 64 * "a", config="sha256:1", inputs="sha256:" + 64 * "b", engine="28.5.2", layers=(layer,)
+    )
+    _head, _rule, now, then = markdown_records(
+        [("0.32.0-t5", "debian-13", one, True), ("0.31.0-t5", "debian-13", one, False)]
+    ).splitlines()
+    assert now == f"| `0.32.0-t5` | debian-13 | `sha256:{64 * 'a'}` | 1 | 3.25 | yes |"
+    assert then.endswith("| no, of an earlier state |")

@@ -86,10 +86,12 @@ def build(
     root: Path,
     ca: Path | None,
     say: Say,
+    compression: str = "zstd",
 ) -> BakeResult:
     """Build the images of a plan whose contexts are written.
 
     Args:
+        compression: of all layers, as `bake_file` has it.
         root: the project's folder; the bake file, metadata and logs go to `root/build`.
         ca: certificates that this machine trusts; they enter the build as a secret.
 
@@ -98,7 +100,9 @@ def build(
     """
     folder = root / "build"
     bases = {chosen.base.name: chosen.context} if chosen.context else {}
-    (folder / "docker-bake.json").write_text(bake_file(plan, outputs(plan, output), bases), encoding="utf-8")
+    (folder / "docker-bake.json").write_text(
+        bake_file(plan, outputs(plan, output), bases, compression=compression), encoding="utf-8"
+    )
     with _secrets(mirrors, ca) as secrets:
         try:
             result = bake(

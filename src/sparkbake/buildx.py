@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sparkbake import process
 from sparkbake.errors import BuildError, ProcessError
@@ -20,6 +21,7 @@ class BakeOptions:
 
     Attributes:
         secrets: secret id to the file that holds it.
+        arguments: build arguments beside those of the bake file.
         readable: folders outside of the project that the build may read (bases as OCI layouts).
         writable: folders that the build may write (OCI files).
         progress: "auto" (steps), "plain" (steps and what they print), "quiet", or "tty" (BuildKit's own display).
@@ -28,6 +30,7 @@ class BakeOptions:
     builder: str
     no_cache: bool = False
     secrets: Mapping[str, Path]
+    arguments: Mapping[str, str] = field(default_factory=dict)
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
     progress: str = "auto"
@@ -39,11 +42,13 @@ class BakeResult:
 
     Attributes:
         digests: target name to the digest of its image, 'sha256:' + 64 hex.
+        configs: target name to the digest of its image's config, which does not depend on how layers are compressed.
         executed: instructions that ran and did not come from the cache; None when BuildKit showed its own display.
     """
 
     digests: Mapping[str, str]
     executed: tuple[str, ...] | None
+    configs: Mapping[str, str] = field(default_factory=dict)
 
 
 def bake_argv(bake_file: Path, metadata: Path, options: BakeOptions, environment: Mapping[str, str]) -> list[str]:
@@ -61,9 +66,9 @@ def bake_argv(bake_file: Path, metadata: Path, options: BakeOptions, environment
     argv += [f"--allow=fs.write={one}" for one in options.writable]
     for name, path in sorted(options.secrets.items()):
         argv += [f"--allow=fs.read={path}", "--set", f"*.secrets+=id={name},src={path}"]
-    argv += [
-        word for name in _PROXIES if environment.get(name) for word in ("--set", f"*.args.{name}={environment[name]}")
-    ]
+    proxies = {name: environment[name] for name in _PROXIES if environment.get(name)}
+    for name, value in {**options.arguments, **proxies}.items():
+        argv += ["--set", f"*.args.{name}={value}"]
     return argv
 
 
@@ -103,7 +108,12 @@ def bake(
         raise BuildError(f"{', '.join(targets)}: failed: see above; --progress plain keeps a log")
     if status:
         raise BuildError(f"{', '.join(targets)}: {_story(progress, status, log)}")
-    return BakeResult(digests=_digests(metadata), executed=None if own_display else progress.executed)
+    said = json.loads(metadata.read_text(encoding="utf-8"))
+    return BakeResult(
+        digests=_said(said, "containerimage.digest"),
+        executed=None if own_display else progress.executed,
+        configs=_said(said, "containerimage.config.digest"),
+    )
 
 
 def _story(progress: Progress, status: int, log: Path) -> str:
@@ -119,13 +129,22 @@ def _story(progress: Progress, status: int, log: Path) -> str:
     return told
 
 
-def _digests(metadata: Path) -> dict[str, str]:
-    said = json.loads(metadata.read_text(encoding="utf-8"))
-    return {
-        target: one["containerimage.digest"]
-        for target, one in said.items()
-        if isinstance(one, dict) and "containerimage.digest" in one
-    }
+def _said(metadata: Mapping[str, Any], key: str) -> dict[str, str]:
+    """What bake's metadata has under a key, for each target that has it."""
+    return {target: one[key] for target, one in metadata.items() if isinstance(one, dict) and key in one}
+
+
+def forget(builder: str, records: Collection[str]) -> None:
+    """Remove records of the build cache, by ID; those that are in use stay.
+
+    Raises:
+        ProcessError: the builder does not answer.
+    """
+    if records:
+        chosen = f"id~=^({'|'.join(sorted(records))})$"
+        process.run(
+            ["docker", "buildx", "prune", "--builder", builder, "--force", "--all", "--filter", chosen], timeout_s=600
+        )
 
 
 def buildx_version() -> str | None:

@@ -1,6 +1,6 @@
 """The command line that the nox sessions call: arguments in, exit status out.
 
-Exit status: 0 done; 1 a finding of `verify`; 2 wrong arguments or a fault in matrix.yaml;
+Exit status: 0 done; 1 a finding of `verify`, or digests that differ; 2 wrong arguments or a fault in matrix.yaml;
 3 a lock; 4 this machine; 5 no base; 6 a program; 7 the build; 8 an image that cannot be read; 130 interrupted.
 """
 
@@ -51,6 +51,10 @@ def _run(options: argparse.Namespace) -> int:
         from sparkbake import comparing  # noqa: PLC0415
 
         return comparing.delta(options)
+    if options.name == "reproduce":
+        from sparkbake import reproduce  # noqa: PLC0415
+
+        return reproduce.reproduce(options)
     from sparkbake import commands  # noqa: PLC0415
 
     return commands.build_rows(options) if options.name == "build" else commands.verify_rows(options)
@@ -71,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(commands)
     _add_verify(commands)
     _add_delta(commands)
-    command = commands.add_parser("docs", help="write the tables that README.md has from the matrix")
+    _add_reproduce(commands)
+    command = commands.add_parser("docs", help="write the tables that are generated into README.md and docs/")
     command.add_argument("--check", action="store_true", help="only say whether they are true")
     return parser
 
@@ -107,6 +112,11 @@ def _add_build(commands: _Commands) -> None:
     command.add_argument("--builder", metavar="NAME", help="a buildx builder other than the current one")
     command.add_argument("--no-cache", action="store_true", help="execute every step anew")
     command.add_argument("--no-trim", dest="trim", action="store_false", help="keep what the matrix would leave out")
+    command.add_argument(
+        "--compression", choices=("zstd", "gzip"), default="zstd", help="of layers; gzip where zstd is not known"
+    )
+    command.add_argument("--record", action="store_true", help="write the digest of a clean image to locks/digests")
+    command.add_argument("--recorded", action="store_true", help="fail unless the image is as recorded")
     command.add_argument("--no-verify", action="store_true", help="do not look inside the image afterwards")
     command.add_argument("--json", action="store_true", help="plan or reports for machines")
     command.add_argument(
@@ -129,6 +139,19 @@ def _add_delta(commands: _Commands) -> None:
     command.add_argument("old", metavar="OLD", help=image)
     command.add_argument("new", metavar="NEW", help="likewise")
     command.add_argument("--platform", metavar="OS/ARCH", help="which of several images (default: the matrix's)")
+    command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_reproduce(commands: _Commands) -> None:
+    command = commands.add_parser("reproduce", help="build from nothing twice and compare the digests")
+    _add_tags(command)
+    _add_base(command)
+    _add_mirrors(command)
+    image = "an OCI archive or layout folder (oci:FILE), a tag that the engine has, or docker://REGISTRY/NAME:TAG"
+    command.add_argument("--against", metavar="IMAGE", help=f"build once, and compare with this: {image}")
+    command.add_argument(
+        "--keep", action="store_true", help="keep the images, which otherwise stay only if they differ"
+    )
     command.add_argument("--json", action="store_true", help="for machines")
 
 

@@ -21,6 +21,7 @@ from sparkbake.mirrors import Mirrors
 from sparkbake.model import LocalImage, Plan, Row, Target
 from sparkbake.project import Project, open_project
 from sparkbake.ready import check_machine, ready_base
+from sparkbake.recording import check_options, check_records, hold_against_records
 from sparkbake.tables import print_plan, print_report, say
 from sparkbake.verify import Report, compare, is_clean_report, modules_of, parse_probe, report_json
 
@@ -37,6 +38,7 @@ def build_rows(options: argparse.Namespace) -> int:
     plan = project.plan(rows, bases[0], trim=options.trim)
     mirrors = project.mirrors(options.mirrors)
     output = _output(options)
+    check_options(options)
     if options.dry_run:
         return _dry_run(plan, options, " else ".join(one.name for one in bases))
     state = _preflight(project, plan, options)
@@ -44,10 +46,13 @@ def build_rows(options: argparse.Namespace) -> int:
     chosen = ready_base(project, options, mirrors, [state.architecture])
     clock.lap("base")
     plan = project.plan(rows, chosen.base, trim=options.trim)
+    check_records(project, plan, options)
     result = _bake(project, plan, chosen, mirrors=mirrors, output=output, options=options)
     clock.lap("build")
     status = _verify_built(project, plan, state, result=result, output=output, options=options)
     clock.lap("verify")
+    if not hold_against_records(project, plan, result, engine=state.version, options=options, clean=status == 0):
+        status = 1
     if options.push and status == 0:
         for target in plan.targets:
             push(target.reference, say)
@@ -77,6 +82,7 @@ def _bake(
             root=project.root,
             ca=preflight.ca_bundle(os.environ),
             say=say,
+            compression=options.compression,
         )
     if result.executed is not None:
         say(f"{len(result.executed)} steps executed")
@@ -115,6 +121,8 @@ def _output(options: argparse.Namespace) -> Output:
         raise UsageError(
             "--push needs --base NAME: what a tag means in a registry must not depend on who answers today"
         )
+    if options.push and not (options.trim and options.compression == "zstd"):
+        raise UsageError("--push excludes --no-trim and --compression: in a registry one tag means one image")
     if options.push and options.no_verify:
         raise UsageError("--push and --no-verify exclude each other: nothing is pushed that was not verified")
     if options.output is None:
@@ -135,7 +143,8 @@ def _preflight(project: Project, plan: Plan, options: argparse.Namespace) -> Eng
     if options.no_cache or not all(_was_begun(project, one) for one in plan.targets):
         # What the cache holds is of other builds then, and spares this one nothing.
         state = replace(state, cached_bytes=0)
-    disk_bytes = 0 if state.cached_bytes and _is_built(plan) else estimate(plan).disk_bytes
+    is_there = state.cached_bytes and options.compression == "zstd" and _is_built(plan)
+    disk_bytes = 0 if is_there else estimate(plan).disk_bytes
     check_machine(plan, state, disk_bytes=disk_bytes, remote_builder=options.builder is not None)
     return state
 
@@ -157,8 +166,13 @@ def _begun_path(project: Project, target: Target) -> Path:
 
 
 def _is_built(plan: Plan) -> bool:
-    """Whether the engine has every image of a plan as its lock has it; the base may still be another."""
-    return all(_lock_label(local_image(one.reference)) == _lock_label(one) for one in plan.targets)
+    """Whether the engine has every image of a plan, by its labels; the base may still be another."""
+    images = [(one, local_image(one.reference)) for one in plan.targets]
+    return all(image is not None and _labels(image) == _labels(one) for one, image in images)
+
+
+def _labels(labelled: Target | LocalImage) -> dict[str, str]:
+    return {key: value for key, value in labelled.labels if not key.startswith(f"{OCI}base.")}
 
 
 def _lock_label(labelled: Target | LocalImage | None) -> str | None:
@@ -233,7 +247,7 @@ def _verify(project: Project, target: Target, state: EngineState, digest: str | 
         said,
         components=project.matrix.components,
         built_digest=digest,
-        probe_digest=sha256_of(probe.encode()),
+        probe_digest=_probe_digest(project, target),
         emulated=emulated,
     )
 
@@ -244,7 +258,12 @@ def _is_known_clean(project: Project, target: Target, digest: str) -> bool:
     if not path.exists():
         return False
     text = path.read_text(encoding="utf-8")
-    return is_clean_report(text, digest=digest, probe_digest=sha256_of(_probe(project).encode()))
+    return is_clean_report(text, digest=digest, probe_digest=_probe_digest(project, target))
+
+
+def _probe_digest(project: Project, target: Target) -> str:
+    """Of the probe and of what it is to try, which no digest of an image tells."""
+    return sha256_of("\0".join([_probe(project), *modules_of(target)]).encode())
 
 
 def _probe(project: Project) -> str:

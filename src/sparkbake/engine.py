@@ -1,6 +1,7 @@
 """What this project asks the Docker Engine through its SDK: its state, images, and short-lived containers."""
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from sparkbake.model import LocalImage
 from sparkbake.process import run
 
 _DEFAULT = "default"
+_USAGE_WAITS_S = (1, 3, 10)
 # The socket of a system-wide containerd, and the folder it keeps images in.
 _SYSTEM_CONTAINERD = ("/run/containerd/containerd.sock", "/var/lib/containerd")
 
@@ -45,7 +47,7 @@ def engine_state() -> EngineState:
     """
     try:
         client = _client(60)
-        version, info, usage = client.version(), client.info(), client.df()
+        version, info, usage = client.version(), client.info(), _usage(client)
     except (docker.errors.DockerException, OSError) as err:
         raise PreflightError(
             [
@@ -61,6 +63,28 @@ def engine_state() -> EngineState:
         data_folder=_data_folder(info),
         cached_bytes=sum(int(one["Size"]) for one in usage.get("BuildCache") or [] if not one.get("Shared")),
     )
+
+
+def _usage(client: docker.DockerClient) -> dict[str, Any]:
+    """What lies in the engine. It answers with an error when something it was just counting is removed: then again."""
+    for wait_s in _USAGE_WAITS_S:
+        try:
+            return dict(client.df())
+        except docker.errors.APIError:
+            time.sleep(wait_s)
+    return dict(client.df())
+
+
+def cache_ids() -> frozenset[str]:
+    """Of all records of the engine's build cache, mounts included.
+
+    Raises:
+        PreflightError: it does not answer.
+    """
+    try:
+        return frozenset(str(one["ID"]) for one in _usage(_client(60)).get("BuildCache") or [])
+    except (docker.errors.DockerException, OSError) as err:
+        raise PreflightError([f"the engine does not answer: {_cause(err)}"]) from err
 
 
 def _client(timeout_s: int) -> docker.DockerClient:

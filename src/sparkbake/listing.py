@@ -2,15 +2,25 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from sparkbake.bake import bake_file
 from sparkbake.build import Output, outputs, write_contexts
 from sparkbake.errors import MatrixError
+from sparkbake.expected import Expected, load_expected
 from sparkbake.frozen import candidates
 from sparkbake.model import Row
 from sparkbake.project import Project, open_project
-from sparkbake.tables import IMAGES_BEGIN, IMAGES_END, ROW_HEADERS, markdown_images, print_table, row_cells, say
+from sparkbake.tables import (
+    ROW_HEADERS,
+    markdown_images,
+    markdown_records,
+    markdown_trims,
+    print_table,
+    row_cells,
+    say,
+)
 
 
 def list_rows(options: argparse.Namespace) -> int:
@@ -52,29 +62,54 @@ def render(options: argparse.Namespace) -> int:
 
 
 def docs(options: argparse.Namespace) -> int:
-    """Write the tables that are generated from the matrix into README.md, or check that they are true."""
+    """Write the tables that are generated into the documents that have them, or check that they are true."""
     project = open_project(options.root)
-    path = project.root / "README.md"
-    before = path.read_text(encoding="utf-8")
-    after = with_table(before, markdown_images(project.rows), path)
-    if before == after:
-        say(f"{path}: up to date")
-    elif options.check:
-        raise MatrixError([f"{path}: its table of images is not what matrix.yaml says; run `nox -s docs`"])
-    else:
-        path.write_text(after, encoding="utf-8")
-        say(f"{path}: written")
+    for name, tables in generated_tables(project).items():
+        path = project.root / name
+        before = path.read_text(encoding="utf-8")
+        after = before
+        for mark, table in tables.items():
+            after = with_table(after, mark, table, path)
+        if before == after:
+            say(f"{path}: up to date")
+        elif options.check:
+            raise MatrixError([f"{path}: a generated table is not what matrix.yaml and locks say; run `nox -s docs`"])
+        else:
+            path.write_text(after, encoding="utf-8")
+            say(f"{path}: written")
     return 0
 
 
-def with_table(text: str, table: str, path: Path) -> str:
-    """A text with what stands between its two marks replaced.
+def generated_tables(project: Project) -> dict[str, dict[str, str]]:
+    """Document to the marks of its generated tables, each with the table."""
+    return {
+        "README.md": {"images": markdown_images(project.rows)},
+        "docs/layers.md": {
+            "trims": markdown_trims(project.matrix.trims),
+            "records": markdown_records(_records(project)),
+        },
+    }
+
+
+def _records(project: Project) -> Iterator[tuple[str, str, Expected, bool]]:
+    for row in project.rows:
+        recorded = load_expected(project.locks, row.tag)
+        for base in project.matrix.bases:
+            if base.name in recorded:
+                (target,) = project.plan([row], base).targets
+                one = recorded[base.name]
+                yield row.tag, base.name, one, one.inputs == project.inputs(target)
+
+
+def with_table(text: str, mark: str, table: str, path: Path) -> str:
+    """A text with what stands between `<!-- MARK -->` and `<!-- end of MARK -->` replaced.
 
     Raises:
         MatrixError: the marks are not there.
     """
-    head, begin, rest = text.partition(IMAGES_BEGIN)
-    _old, end, tail = rest.partition(IMAGES_END)
+    first, last = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    head, begin, rest = text.partition(first)
+    _old, end, tail = rest.partition(last)
     if not begin or not end:
-        raise MatrixError([f"{path}: has no '{IMAGES_BEGIN}' and '{IMAGES_END}' to put the table between; add them"])
+        raise MatrixError([f"{path}: has no '{first}' and '{last}' to put the table between; add them"])
     return f"{head}{begin}\n{table}{end}{tail}"

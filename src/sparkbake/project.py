@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparkbake.errors import LockError
+from sparkbake.expected import inputs_digest
 from sparkbake.frozen import freeze, registry_base
 from sparkbake.lockfile import load_lock
 from sparkbake.matrix import load_matrix, rows
 from sparkbake.mirrors import Mirrors, load_mirrors
-from sparkbake.model import Base, ContextFile, Lock, Matrix, Plan, Row
+from sparkbake.model import Base, ContextFile, Lock, Matrix, Plan, Row, Target
 from sparkbake.render import render_target
 from sparkbake.resolve import resolve, select, siblings_of
 
@@ -68,6 +69,10 @@ class Project:
     def contexts(self, plan: Plan) -> dict[str, tuple[ContextFile, ...]]:
         registry = registry_base(self.matrix, self.locks)
         return {one.name: render_target(one, registry, self.recipes) for one in plan.targets}
+
+    def inputs(self, target: Target) -> str:
+        """Digest of what a target is built from; see `expected.inputs_digest`."""
+        return inputs_digest(target, self.contexts(Plan(targets=(target,)))[target.name])
 
     def mirrors(self, path: Path | None) -> Mirrors:
         return load_mirrors(path, tuple(one.name for one in self.matrix.bases)) if path else Mirrors()

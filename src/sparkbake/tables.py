@@ -8,11 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from sparkbake.estimate import Estimate
+from sparkbake.expected import Expected
 from sparkbake.labels import overrides_label
-from sparkbake.model import Plan, Row
+from sparkbake.model import Plan, Row, Trim
 from sparkbake.verify import Report
 
-_PIPE_WIDTH = 200
+# No terminal, no edge: a digest or a path that is cut off is worth nothing in a log.
+_PIPE_WIDTH = 100_000
 
 
 def say(text: str) -> None:
@@ -45,9 +47,6 @@ def row_cells(row: Row, locked: str) -> tuple[str, ...]:
     )
 
 
-IMAGES_BEGIN = "<!-- images -->"
-IMAGES_END = "<!-- end of images -->"
-
 ROW_HEADERS = ("tag", "strategy", "foundation", "transformers", "overrides", "locked")
 
 
@@ -58,6 +57,29 @@ def markdown_images(rows: Sequence[Row]) -> str:
     for row in rows:
         versions = " | ".join(version for _name, version in row.versions)
         lines.append(f"| `{row.tag}` | {versions} | {overrides_label(row.overrides)} |")
+    return "\n".join(lines) + "\n"
+
+
+def markdown_trims(trims: Sequence[Trim]) -> str:
+    """The table of what images do without, made from the matrix."""
+    lines = ["| package | versions | files | spares at least, MB on disk | why |", "|---|---|---|---|---|"]
+    for one in trims:
+        files = ", ".join(f"`{path}`" for path in one.paths)
+        spared = f"{one.saves_bytes / 1e6:.1f}"
+        lines.append(f"| {one.package} | {one.versions or 'all'} | {files} | {spared} | {one.reason} |")
+    return "\n".join(lines) + "\n"
+
+
+def markdown_records(records: Iterable[tuple[str, str, Expected, bool]]) -> str:
+    """The table of recorded digests.
+
+    Args:
+        records: tag, base name, record, and whether matrix, lock and recipes still are what it was recorded of.
+    """
+    lines = ["| tag | base | digest | layers | GB compressed | of what is here now |", "|---|---|---|---|---|---|"]
+    for tag, base, one, current in records:
+        size, now = f"{one.compressed_bytes / 1e9:.2f}", "yes" if current else "no, of an earlier state"
+        lines.append(f"| `{tag}` | {base} | `{one.digest}` | {len(one.layers)} | {size} | {now} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,162 @@
+"""The digests that images have, as files beside the locks: recorded of images that were verified, compared ever after.
+
+A digest is decided by the inputs (the build context, the arguments and labels bake is given, how layers are packed)
+and by the tools that run in the build; so each record says what the inputs were and which engine built it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sparkbake.bake import COMPRESSIONS, target_body
+from sparkbake.errors import LockError
+from sparkbake.lockfile import canonical, sha256_of
+from sparkbake.model import ContextFile, Target
+
+_SCHEMA = 1
+_KEYS = {"digest", "config", "inputs", "engine", "compressed_bytes", "layers"}
+_LAYER_KEYS = {"name", "digest", "compressed_bytes"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedLayer:
+    """A layer of a recorded image; "base", "system", or what the recipes call it."""
+
+    name: str
+    digest: str
+    compressed_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """What the image of a row on one base is.
+
+    Attributes:
+        digest: of its manifest, 'sha256:' + 64 hex.
+        config: digest of its config, which names all contents whatever version of an engine compresses the layers.
+        inputs: digest of all that was built from; see `inputs_digest`.
+        engine: that built it, "28.5.2".
+    """
+
+    digest: str
+    config: str
+    inputs: str
+    engine: str
+    layers: tuple[RecordedLayer, ...]
+
+    @property
+    def compressed_bytes(self) -> int:
+        return sum(one.compressed_bytes for one in self.layers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """What came out of a build: as in `Expected`; `config` is None where it is not known."""
+
+    digest: str
+    config: str | None
+    inputs: str
+    engine: str
+
+
+class Standing(StrEnum):
+    """How an image that was built stands to its record."""
+
+    AS_RECORDED = "as recorded"
+    REPACKED = "the recorded contents, compressed to other bytes"
+    DIFFERENT = "not as recorded"
+    OUTDATED = "recorded of other inputs"
+    UNKNOWN = "not recorded"
+
+
+def inputs_digest(target: Target, files: Iterable[ContextFile]) -> str:
+    """Digest of all that an image is built from and that this project decides, 'sha256:' + 64 hex."""
+    context = {str(one.path): sha256_of(one.content.encode()) for one in files}
+    return sha256_of(canonical({"context": context, "bake": target_body(target), "packed": COMPRESSIONS["zstd"]}))
+
+
+def standing(built: Built, expected: Expected | None) -> Standing:
+    """Hold what was built against what was recorded.
+
+    One engine must give one digest; another version of it may compress the same contents to other bytes.
+    """
+    if expected is None:
+        return Standing.UNKNOWN
+    if expected.inputs != built.inputs:
+        return Standing.OUTDATED
+    if expected.digest == built.digest:
+        return Standing.AS_RECORDED
+    is_repacked = built.config == expected.config and built.engine != expected.engine
+    return Standing.REPACKED if is_repacked else Standing.DIFFERENT
+
+
+def record_path(locks: Path, tag: str) -> Path:
+    return locks / "digests" / f"{tag}.json"
+
+
+def load_expected(locks: Path, tag: str) -> dict[str, Expected]:
+    """Base name to what the image of a row on it is; empty when nothing is recorded.
+
+    Raises:
+        LockError: the file is damaged.
+    """
+    path = record_path(locks, tag)
+    if not path.exists():
+        return {}
+    remedy = f"restore it with git, or remove it and run `nox -s build -- {tag} --record`"
+    try:
+        return _parse(json.loads(path.read_text(encoding="utf-8")), tag)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise LockError(f"{path}: not a record of {tag}: {err}; {remedy}") from err
+
+
+def _parse(body: Mapping[str, Any], tag: str) -> dict[str, Expected]:
+    if (body["schema"], body["tag"]) != (_SCHEMA, tag):
+        raise ValueError(f"is of schema {body['schema']!r} and tag {body['tag']!r}")
+    return {base: _expected(one) for base, one in body["bases"].items()}
+
+
+def _expected(body: Mapping[str, Any]) -> Expected:
+    if set(body) != _KEYS or any(set(one) != _LAYER_KEYS for one in body["layers"]):
+        raise ValueError(f"keys are {sorted(body)}, expected {sorted(_KEYS)}")
+    layers = tuple(
+        RecordedLayer(name=str(one["name"]), digest=str(one["digest"]), compressed_bytes=int(one["compressed_bytes"]))
+        for one in body["layers"]
+    )
+    found = Expected(
+        digest=str(body["digest"]),
+        config=str(body["config"]),
+        inputs=str(body["inputs"]),
+        engine=str(body["engine"]),
+        layers=layers,
+    )
+    if found.compressed_bytes != body["compressed_bytes"]:
+        raise ValueError(f"its layers have {found.compressed_bytes} bytes, not {body['compressed_bytes']}")
+    return found
+
+
+def record_json(tag: str, bases: Mapping[str, Expected]) -> str:
+    """The file of a row's records: JSON, one layer a line."""
+    blocks = [f"    {json.dumps(base)}: {_block(one)}" for base, one in sorted(bases.items())]
+    inner = ",\n".join(blocks)
+    return f'{{\n  "schema": {_SCHEMA},\n  "tag": {json.dumps(tag)},\n  "bases": {{\n{inner}\n  }}\n}}\n'
+
+
+def _block(one: Expected) -> str:
+    facts = {
+        "digest": one.digest,
+        "config": one.config,
+        "inputs": one.inputs,
+        "engine": one.engine,
+        "compressed_bytes": one.compressed_bytes,
+    }
+    lines = [f"      {json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items()]
+    layers = [
+        json.dumps({"name": layer.name, "digest": layer.digest, "compressed_bytes": layer.compressed_bytes})
+        for layer in one.layers
+    ]
+    listed = ",\n".join(f"        {layer}" for layer in layers)
+    return "{\n" + ",\n".join(lines) + f',\n      "layers": [\n{listed}\n      ]\n    }}'

@@ -1,0 +1,155 @@
+"""Hold images that were built against the digests recorded of them, and record those that were found clean."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from sparkbake.buildx import BakeResult
+from sparkbake.delta import layer_names
+from sparkbake.errors import ImageError, LockError, UsageError
+from sparkbake.expected import (
+    Built,
+    Expected,
+    RecordedLayer,
+    Standing,
+    load_expected,
+    record_json,
+    record_path,
+    standing,
+)
+from sparkbake.imageinfo import ImageInfo
+from sparkbake.images import open_image
+from sparkbake.model import Plan, Target
+from sparkbake.project import Project
+from sparkbake.saving import save_image
+from sparkbake.tables import say
+
+# Nothing recorded of the inputs that were built from.
+_NOTHING_RECORDED = (Standing.OUTDATED, Standing.UNKNOWN)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """See that what is asked about records goes together.
+
+    Raises:
+        UsageError: it does not.
+    """
+    ways = {"--no-trim": not options.trim, "--compression": options.compression != "zstd"}
+    ways |= {
+        "--builder": options.builder is not None,
+        "--output": bool(options.output),
+        "--no-verify": options.no_verify,
+    }
+    if options.record and options.recorded:
+        raise UsageError("--record and --recorded exclude each other: one writes the record, the other believes it")
+    for asked in (name for name in ("record", "recorded") if getattr(options, name)):
+        for other in (name for name, used in ways.items() if used):
+            raise UsageError(
+                f"--{asked} and {other} exclude each other: a record is of the image as it is published, "
+                "in the engine and verified"
+            )
+
+
+def check_records(project: Project, plan: Plan, options: argparse.Namespace) -> None:
+    """See before a build that its outcome can be held against the records.
+
+    Raises:
+        LockError: a record is damaged, or --recorded is given and there is none of what is to be built from.
+    """
+    for target in plan.targets:
+        known = load_expected(project.locks, target.tag).get(target.base.name)
+        if options.recorded and (known is None or known.inputs != project.inputs(target)):
+            told = _told(Standing.OUTDATED if known else Standing.UNKNOWN, target, {}, "")
+            raise LockError(f"{target.tag} on {target.base.name}: {told}")
+
+
+def hold_against_records(
+    project: Project, plan: Plan, result: BakeResult, *, engine: str, options: argparse.Namespace, clean: bool
+) -> bool:
+    """Say of each image how it stands to its record; record it if asked, and if verify found it clean.
+
+    Args:
+        engine: version of the engine that built them.
+
+    Returns:
+        False when the contents of an image are not as recorded; with --recorded also when nothing is recorded of
+        these inputs.
+    """
+    if not options.trim or options.compression != "zstd":
+        return True
+    good = True
+    for target in plan.targets:
+        inputs = project.inputs(target)
+        known = load_expected(project.locks, target.tag)
+        digest = result.digests[target.name]
+        built = Built(digest=digest, config=result.configs.get(target.name), inputs=inputs, engine=engine)
+        found = standing(built, known.get(target.base.name))
+        is_recording = options.record and clean
+        if not (is_recording and found in _NOTHING_RECORDED):
+            say(f"{target.tag} on {target.base.name}: {_told(found, target, known, engine)}")
+        if options.record and not clean:
+            say(f"{target.tag} on {target.base.name}: not recorded, since verify has findings")
+        if is_recording:
+            info = saved_info(project, target)
+            if info.digest != digest:
+                raise ImageError(
+                    f"{target.reference}: the engine now has {info.digest} under this tag, expected {digest}, which "
+                    "was built and verified; build it again while nothing else does"
+                )
+            record = expected_of(info, inputs, engine)
+            write_record(project, target.tag, {**known, target.base.name: record})
+        elif found is Standing.DIFFERENT or (options.recorded and found in _NOTHING_RECORDED):
+            good = False
+    return good
+
+
+def _told(found: Standing, target: Target, known: dict[str, Expected], engine: str) -> str:
+    again = f"`nox -s build -- {target.tag} --base {target.base.name} --record`"
+    match found:
+        case Standing.UNKNOWN:
+            return f"its digest is not recorded yet; {again} does"
+        case Standing.OUTDATED:
+            return f"the recorded digest is of other inputs (recipes, lock or matrix have changed); {again} renews it"
+        case Standing.AS_RECORDED:
+            return "its digest is the recorded one"
+        case Standing.REPACKED:
+            recorded = known[target.base.name]
+            return (
+                f"every file is as recorded, but engine {engine} compressed layers to other bytes than engine "
+                f"{recorded.engine} did: the digest is not the recorded {recorded.digest}"
+            )
+    record = known[target.base.name]
+    return (
+        f"its digest is not the recorded {record.digest}, though the inputs are the same (recorded with engine "
+        f"{record.engine}, this is {engine}); `nox -s reproduce -- {target.tag} --base {target.base.name}` shows "
+        "whether builds here are stable"
+    )
+
+
+def saved_info(project: Project, target: Target) -> ImageInfo:
+    """The layers of an image that the engine has, by way of an archive that is removed again."""
+    with tempfile.TemporaryDirectory(prefix="record-", dir=project.build) as folder:
+        archive = Path(folder, "image.tar")
+        save_image(target.reference, target.tag, archive)
+        return open_image(archive, platform=target.platform).info
+
+
+def expected_of(info: ImageInfo, inputs: str, engine: str) -> Expected:
+    """The record of an image."""
+    names = layer_names(info)
+    layers = tuple(
+        RecordedLayer(name=names[one.digest], digest=one.digest, compressed_bytes=one.size_bytes) for one in info.layers
+    )
+    return Expected(digest=info.digest, config=info.config_digest, inputs=inputs, engine=engine, layers=layers)
+
+
+def write_record(project: Project, tag: str, bases: dict[str, Expected]) -> None:
+    """Replace the record of a row."""
+    path = record_path(project.locks, tag)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = record_json(tag, bases)
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        say(f"{path}: unchanged")
+        return
+    path.write_text(text, encoding="utf-8")
+    say(f"{path}: written")
