@@ -336,6 +336,19 @@ def test_cuda_has_lib64_a_place_and_names_for_the_linker(site: Path, tmp_path: P
     assert str((output / "skeleton/usr/local/cuda").readlink()) == f"{site}/nvidia/cu13"
 
 
+def test_libraries_in_the_layers_of_other_packages_have_names_for_the_linker_too(site: Path, tmp_path: Path) -> None:
+    output = tmp_path / "layers"
+    toolkit(output, site, "cuda.nvidia-cuda-nvcc")
+    for layer, name in (("cuda.nvidia-cublas", "libcublas.so.13"), ("cuda", "libfoo.so.3")):
+        place = output / layer / site.relative_to("/") / "nvidia/cu13/lib" / name
+        place.parent.mkdir(parents=True)
+        place.touch()
+    layout.link_cuda(output)
+    made = output / "skeleton" / site.relative_to("/") / "nvidia/cu13/lib"
+    assert str((made / "libcublas.so").readlink()) == "libcublas.so.13"
+    assert not (made / "libfoo.so").is_symlink()
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_not_exactly_one_compiler_ends_it(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int

@@ -46,6 +46,7 @@ def make_probe(target: Target, **changes: Any) -> dict[str, dict[str, Any]]:
         "python_headers": "/usr/include/python3.13/Python.h",
         "ray_command": "2.59.0",
         "libraries": ["libibverbs.so.1"],
+        "linkable": ["libcudart.so"],
         "trimmed": {one.package: {"files": 1, "bytes": 1_000_000} for one in target.trims},
         "imports": dict.fromkeys(modules_of(target), "imports"),
     }

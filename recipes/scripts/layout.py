@@ -305,16 +305,19 @@ def link_cuda(output: Path) -> None:
     carriers = [one for one in sorted(output.glob(f"*/{site}/nvidia/cu*")) if (one / "bin/nvcc").exists()]
     if len(carriers) != 1:
         fail(f"expected one folder with bin/nvcc below {site}/nvidia, found {len(carriers)}")
-    toolkit = output / "skeleton" / site / "nvidia" / carriers[0].name
+    name = carriers[0].name
+    toolkit = output / "skeleton" / site / "nvidia" / name
     (toolkit / "lib").mkdir(parents=True)
     (toolkit / "lib64").symlink_to("lib")
-    for library in sorted((carriers[0] / "lib").glob("*.so.*")):
-        plain = toolkit / "lib" / re.sub(r"\.so\.[\d.]+$", ".so", library.name)
-        if not plain.is_symlink() and not (carriers[0] / "lib" / plain.name).exists():
-            plain.symlink_to(library.name)
+    # The packages that meet in that folder lie in several layers.
+    libraries = sorted(one.name for one in output.glob(f"*/{site}/nvidia/{name}/lib/*.so*"))
+    for library in libraries:
+        plain = re.sub(r"\.so\.[\d.]+$", ".so", library)
+        if plain not in libraries and not (toolkit / "lib" / plain).is_symlink():
+            (toolkit / "lib" / plain).symlink_to(library)
     link = output / "skeleton/usr/local/cuda"
     link.parent.mkdir(parents=True)
-    link.symlink_to(f"/{site}/nvidia/{carriers[0].name}")
+    link.symlink_to(f"/{site}/nvidia/{name}")
 
 
 if __name__ == "__main__":

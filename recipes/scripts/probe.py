@@ -158,6 +158,17 @@ def libraries_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def linkable() -> list[str]:
+    """CUDA libraries as a linker names them (-lcudart), for what is compiled when the image runs."""
+    folder = Path(os.environ["CUDA_HOME"], "lib64")
+    names = {re.sub(r"\.so\.[\d.]+$", ".so", one.name) for one in folder.glob("*.so.*")}
+    if missing := sorted(name for name in names if not (folder / name).exists()):
+        raise RuntimeError(f"{folder} has no {', '.join(missing)}")
+    if "libcudart.so" not in names:
+        raise RuntimeError(f"{folder} has no libcudart at all")
+    return sorted(names)
+
+
 CHECKS: dict[str, Callable[[], Any]] = {
     "machine": platform.machine,
     "python": platform.python_version,
@@ -172,6 +183,7 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "python_headers": python_headers,
     "ray_command": lambda: command("ray", "--version").split()[-1],
     "libraries": libraries,
+    "linkable": linkable,
     "trimmed": trimmed,
     # Last: it changes what the interpreter has loaded.
     "imports": imports,

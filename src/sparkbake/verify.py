@@ -11,7 +11,7 @@ from sparkbake.versions import cuda_short, same_version
 
 _MACHINES = {"linux/arm64": "aarch64", "linux/amd64": "x86_64"}
 # Checks of the probe whose value is fact enough: they must only not fail.
-_MUST_RUN = ("gcc", "g++", "python_headers", "ray_command", "libraries", "nvcc")
+_MUST_RUN = ("gcc", "g++", "python_headers", "ray_command", "libraries", "linkable", "nvcc")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
