@@ -81,6 +81,12 @@ def delta(session: nox.Session) -> None:
 
 
 @nox.session
+def inventory(session: nox.Session) -> None:
+    """What device code an image has: nox -s inventory -- IMAGE [--json]."""
+    sparkbake(session, "inventory", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the generated tables of README.md and docs/: nox -s docs [-- --check]."""
     sparkbake(session, "docs", *session.posargs)

@@ -30,6 +30,9 @@ PURE = (
     "compare",
     "ownership",
     "delta",
+    "elf",
+    "fatbin",
+    "devicecode",
     "expected",
 )
 # Each module may import only from those before it.
@@ -40,6 +43,7 @@ ORDER = (
     "blobs",
     "images",
     "deltaread",
+    "inventory",
     "baselock",
     "frozen",
     "project",
@@ -62,6 +66,7 @@ ORDER = (
     "recording",
     "commands",
     "comparing",
+    "stocktaking",
     "reproduce",
     "listing",
     "relock",

@@ -51,6 +51,10 @@ def _run(options: argparse.Namespace) -> int:
         from sparkbake import comparing  # noqa: PLC0415
 
         return comparing.delta(options)
+    if options.name == "inventory":
+        from sparkbake import stocktaking  # noqa: PLC0415
+
+        return stocktaking.inventory(options)
     if options.name == "reproduce":
         from sparkbake import reproduce  # noqa: PLC0415
 
@@ -76,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_delta(commands)
     _add_reproduce(commands)
+    _add_inventory(commands)
     command = commands.add_parser("docs", help="write the tables that are generated into README.md and docs/")
     command.add_argument("--check", action="store_true", help="only say whether they are true")
     return parser
@@ -152,6 +157,13 @@ def _add_reproduce(commands: _Commands) -> None:
     command.add_argument(
         "--keep", action="store_true", help="keep the images, which otherwise stay only if they differ"
     )
+    command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_inventory(commands: _Commands) -> None:
+    command = commands.add_parser("inventory", help="what device code an image has, and whether the chip can run it")
+    command.add_argument("image", metavar="IMAGE", help="an OCI archive or layout folder (oci:FILE), or a TAG")
+    command.add_argument("--platform", metavar="OS/ARCH", help="which of several images (default: the matrix's)")
     command.add_argument("--json", action="store_true", help="for machines")
 
 

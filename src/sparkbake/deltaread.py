@@ -19,10 +19,9 @@ from sparkbake.delta import (
     package_changes,
     summed,
 )
-from sparkbake.errors import ImageError
 from sparkbake.imageinfo import Entry, ImageInfo, LayerInfo
 from sparkbake.images import OpenImage, hashed
-from sparkbake.ownership import LayerContents, attribution, is_record
+from sparkbake.ownership import LayerContents, attribution, is_record, record_text
 
 _LEVEL = 3
 _TAR_TYPES = {"file": tarfile.REGTYPE, "link": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE}
@@ -108,20 +107,13 @@ def _contents(image: OpenImage, layer: LayerInfo, group: str, *, is_known: bool)
         kept = chunks
         if entry.kind == "file" and is_record(entry.path):
             text = b"".join(chunks)
-            records.append((entry.path, _decoded(text, f"{image.place}: {entry.path}")))
+            records.append((entry.path, record_text(text, f"{image.place}: {entry.path}")))
             kept = iter([text])
         if entry.kind != "folder" and not is_known:
             entries.append(hashed(entry, kept))
     return LayerContents(
         digest=layer.digest, group=group, disk_bytes=disk_bytes, entries=tuple(entries), records=tuple(records)
     )
-
-
-def _decoded(text: bytes, where: str) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError as err:
-        raise ImageError(f"{where}: is not UTF-8: {err}; expected the RECORD of an installed distribution") from err
 
 
 # ---- what packages come to packed

@@ -36,6 +36,18 @@ def is_record(path: str) -> bool:
     return _RECORD.fullmatch(path) is not None
 
 
+def record_text(content: bytes, where: str) -> str:
+    """The text of a RECORD.
+
+    Raises:
+        ImageError: it is not UTF-8; the message begins with `where`.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as err:
+        raise ImageError(f"{where}: is not UTF-8: {err}; expected the RECORD of an installed distribution") from err
+
+
 def versions(layers: Sequence[LayerContents]) -> dict[str, str]:
     """Distribution name to version, by the names of the dist-info folders; several versions with commas."""
     found: dict[str, set[str]] = {}
