@@ -59,7 +59,7 @@ os_packages: [curl, python3]
 uv: "0.13.8"
 components:
   cuda: {distribution: cuda-toolkit, extras: [nvcc]}
-  torch: {distribution: torch}
+  torch: {distribution: torch, library: torch/lib/libtorch.so}
   flashinfer: {distribution: flashinfer-python}
   transformers: {distribution: transformers}
   vllm: {distribution: vllm}
@@ -181,6 +181,7 @@ def make_lock(
         entry_digest=entry_digest(matrix, row),
         source_date_epoch=1_700_000_000,
         wheel_commit="0123456",
+        build_ids=(("torch", 20 * "ab"),),
         installer=(make_wheel("uv", "0.13.8", content="arm64"), make_wheel("uv", "0.13.8", content="amd64")),
         environments=tuple(Environment(base=base, python="3.12", wheels=tuple(wheels)) for base in bases),
     )

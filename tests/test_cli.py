@@ -122,7 +122,8 @@ def test_render_writes_a_context_for_each_row(checkout: Path) -> None:
     assert main(["--root", str(checkout), "render", "0.20.*", "--base", "debian-13"]) == 0
     folder = checkout / "build" / "dgx-spark-vllm-0_20_2-t5"
     assert sorted(one.name for one in folder.iterdir()) == [
-        "Dockerfile", "installer.txt", "layers.json", "layout.py", "os-packages.sh", "requirements.txt",
+        "Dockerfile", "installer.txt", "layers.json", "layout.py", "manifest.json", "os-packages.sh",
+        "requirements.txt",
     ]  # fmt: skip
     assert (folder / "os-packages.sh").stat().st_mode & 0o111
     assert json.loads((checkout / "build/docker-bake.json").read_text())["group"]["default"]["targets"]

@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
-from tests.builders import ROOT, make_plan
+from tests.builders import ROOT
 
 from sparkbake.errors import LockError
 from sparkbake.expected import (
@@ -13,24 +13,22 @@ from sparkbake.expected import (
     Expected,
     RecordedLayer,
     Standing,
-    inputs_digest,
     load_expected,
     record_json,
     record_path,
     standing,
 )
-from sparkbake.model import ContextFile
 from sparkbake.project import open_project
 
 TAG = "0.20.2-t4"
 
 
-def make_expected(digest: str = "sha256:" + 64 * "a", inputs: str = "sha256:" + 64 * "b") -> Expected:
+def make_expected(digest: str = "sha256:" + 64 * "a", plan_digest: str = "sha256:" + 64 * "b") -> Expected:
     layers = (
         RecordedLayer(name="base", digest="sha256:" + 64 * "c", compressed_bytes=100),
         RecordedLayer(name="cuda.nvidia-cublas", digest="sha256:" + 64 * "d", compressed_bytes=1000),
     )
-    return Expected(digest=digest, config="sha256:" + 64 * "9", inputs=inputs, engine="28.5.2", layers=layers)
+    return Expected(digest=digest, config="sha256:" + 64 * "9", plan_digest=plan_digest, engine="28.5.2", layers=layers)
 
 
 def write(locks: Path, text: str) -> Path:
@@ -62,7 +60,7 @@ def test_nothing_recorded_is_nothing(tmp_path: Path) -> None:
     [
         ('"schema": 1', '"schema": 2', "is of schema 2 and tag '0.20.2-t4'"),
         ('"tag": "0.20.2-t4"', '"tag": "0.20.2-t5"', "is of schema 1 and tag '0.20.2-t5'"),
-        ('"inputs"', '"input"', "keys are"),
+        ('"plan_digest"', '"plan"', "keys are"),
         ('"compressed_bytes": 1100', '"compressed_bytes": 1', "its layers have 1100 bytes, not 1"),
         ("}\n", "", "Expecting"),
     ],
@@ -82,25 +80,15 @@ def test_a_damaged_record_is_an_error_that_says_what_to_do(tmp_path: Path, old: 
 def test_a_build_stands_to_its_record_in_one_of_five_ways() -> None:
     record = make_expected()
     other = "sha256:" + 64 * "f"
-    same = Built(digest=record.digest, config=record.config, inputs=record.inputs, engine=record.engine)
+    same = Built(digest=record.digest, config=record.config, plan_digest=record.plan_digest, engine=record.engine)
     assert standing(same, record) is Standing.AS_RECORDED
     assert standing(replace(same, engine="29.0.0"), record) is Standing.AS_RECORDED
     assert standing(replace(same, digest=other, engine="29.0.0"), record) is Standing.REPACKED
     assert standing(replace(same, digest=other), record) is Standing.DIFFERENT
     assert standing(replace(same, digest=other, config=other, engine="29.0.0"), record) is Standing.DIFFERENT
     assert standing(replace(same, digest=other, config=None, engine="29.0.0"), record) is Standing.DIFFERENT
-    assert standing(replace(same, inputs=other), record) is Standing.OUTDATED
+    assert standing(replace(same, plan_digest=other), record) is Standing.OUTDATED
     assert standing(same, None) is Standing.UNKNOWN
-
-
-def test_inputs_are_all_that_decides_an_image() -> None:
-    (target,) = make_plan(TAG).targets
-    files = (ContextFile(path=PurePosixPath("Dockerfile"), content="FROM scratch\n"),)
-    same = inputs_digest(target, files)
-    assert inputs_digest(target, files) == same
-    assert inputs_digest(target, (replace(files[0], content="FROM other\n"),)) != same
-    assert inputs_digest(replace(target, source_date_epoch=1), files) != same
-    assert inputs_digest(replace(target, labels=(("a", "b"),)), files) != same
 
 
 def test_every_record_of_the_real_rows_can_be_read_and_is_of_a_row() -> None:

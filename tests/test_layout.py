@@ -1,5 +1,6 @@
 """Claims about the script that deals an installed environment into layers, on environments made by hand."""
 
+import hashlib
 import json
 import os
 import sys
@@ -360,3 +361,27 @@ def test_not_exactly_one_compiler_ends_it(
         layout.link_cuda(output)
     below = site.relative_to("/")
     assert f"expected one folder with bin/nvcc below {below}/nvidia, found {count}" in capsys.readouterr().err
+
+
+# ---- what the image says of itself
+
+
+def test_what_no_package_carries_is_listed_beside_the_manifest(tmp_path: Path) -> None:
+    output = tmp_path / "layers"
+    skeleton = output / "skeleton/opt/venv"
+    notes = output / "vllm/opt/venv/site-packages/vllm-1.0.dist-info"
+    for folder in (skeleton, notes, output / "skeleton/workspace"):
+        folder.mkdir(parents=True)
+    (skeleton / "pyvenv.cfg").write_text("home = /usr/bin\n", encoding="utf-8")
+    (skeleton / "lib64").symlink_to("lib")
+    (notes / "TRIMMED.json").write_text("{}\n", encoding="utf-8")
+    (notes / "RECORD").touch()
+    (tmp_path / "manifest.json").write_text('{"schema": 1}\n', encoding="utf-8")
+    layout.describe(tmp_path / "manifest.json", output)
+    place = output / "manifest/usr/share/sparkbake"
+    assert (place / "manifest.json").read_text(encoding="utf-8") == '{"schema": 1}\n'
+    assert json.loads((place / "files.json").read_text(encoding="utf-8")) == {
+        "opt/venv/lib64": "link:lib",
+        "opt/venv/pyvenv.cfg": "sha256:" + hashlib.sha256(b"home = /usr/bin\n").hexdigest(),
+        "opt/venv/site-packages/vllm-1.0.dist-info/TRIMMED.json": "sha256:" + hashlib.sha256(b"{}\n").hexdigest(),
+    }

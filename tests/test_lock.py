@@ -185,6 +185,7 @@ class FakeIndex:
     calls: list[Call] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
+    asked_ids: list[tuple[str, str]] = field(default_factory=list)
 
     def run(self, words: Sequence[str | Path], *, timeout_s: float, stdin: str, env: Mapping[str, str] | None) -> str:
         argv = tuple(str(word) for word in words)
@@ -221,6 +222,10 @@ class FakeIndex:
         self.heads.append(url.rpartition("/")[2])
         return 11
 
+    def read_build_id(self, url: str, member: str) -> str:
+        self.asked_ids.append((url.rpartition("/")[2], member))
+        return 20 * "ab"
+
     def open(self, url: str) -> io.BytesIO:
         self.opened.append(url)
         wheel = io.BytesIO()
@@ -236,6 +241,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> FakeIndex:
     monkeypatch.setattr(process, "run", fake.run)
     monkeypatch.setattr(lock, "content_length", fake.content_length)
     monkeypatch.setattr(lock, "RemoteFile", fake.open)
+    monkeypatch.setattr(lock, "read_build_id", fake.read_build_id)
     return fake
 
 
@@ -248,6 +254,7 @@ def test_a_row_is_locked_file_by_file_on_every_base(index: FakeIndex) -> None:
     ((made,), said) = lock_rows(T4)
     assert (made.tag, made.entry_digest) == ("0.20.2-t4", entry_digest(make_matrix(), T4))
     assert made.wheel_commit == "0123456"
+    assert made.build_ids == (("torch", 20 * "ab"),)
     assert [(one.base, one.python) for one in made.environments] == [("ubuntu-24.04", "3.12"), ("debian-13", "3.13")]
     names = ["cuda-toolkit", "flashinfer-python", "ray", "torch", "transformers", "vllm"]
     assert [[wheel.name for wheel in one.wheels] for one in made.environments] == [names, names]
@@ -258,6 +265,7 @@ def test_a_row_is_locked_file_by_file_on_every_base(index: FakeIndex) -> None:
     assert said == [
         "0.20.2-t4: resolving for ubuntu-24.04 (Python 3.12)",
         "0.20.2-t4: reading the metadata of vLLM's own wheel",
+        "0.20.2-t4: reading torch/lib/libtorch.so of the wheel of torch",
         "0.20.2-t4: resolving for debian-13 (Python 3.13)",
     ]
 
@@ -272,6 +280,12 @@ def test_only_sizes_that_the_index_does_not_say_are_asked_for_and_only_once(inde
     assert "torch-2.11.0-py3-none-any.whl" not in index.heads
     assert "vllm-0.20.2-py3-none-any.whl" in index.heads
     assert len(index.heads) == len(set(index.heads))
+
+
+def test_the_build_id_of_one_wheel_is_read_once_for_all_rows(index: FakeIndex) -> None:
+    made, _said = lock_rows(T4, T5)
+    assert [one.build_ids for one in made] == 2 * [(("torch", 20 * "ab"),)]
+    assert index.asked_ids == [("torch-2.11.0-py3-none-any.whl", "torch/lib/libtorch.so")]
 
 
 def test_uv_is_asked_for_the_platform_the_dates_and_the_overrides_of_the_row(index: FakeIndex) -> None:

@@ -177,8 +177,14 @@ NO_LOCKS = [
         sealed(lambda body: body["environments"]["debian-13"].update(extra=1)),
         "an environment has the keys ['extra', 'python', 'wheels'], expected ['python', 'wheels']",
     ),
-    (sealed(lambda body: body.update(extra=1)), "it has the keys ['entry_digest', 'environments', 'extra', "),
-    (sealed(lambda body: body.pop("installer")), "it has the keys ['entry_digest', 'environments', 'schema', "),
+    (
+        sealed(lambda body: body.update(extra=1)),
+        "it has the keys ['build_ids', 'entry_digest', 'environments', 'extra', ",
+    ),
+    (
+        sealed(lambda body: body.pop("installer")),
+        "it has the keys ['build_ids', 'entry_digest', 'environments', 'schema', ",
+    ),
     (sealed(lambda body: body.update(environments=[])), "not a lock of this format: AttributeError("),
     (sealed(lambda body: body.update(source_date_epoch="now")), "not a lock of this format: ValueError("),
 ]
@@ -216,6 +222,7 @@ _LOCK = st.builds(
     entry_digest=st.text(),
     source_date_epoch=st.integers(),
     wheel_commit=st.text(),
+    build_ids=st.dictionaries(st.text(), st.text(), max_size=3).map(lambda some: tuple(some.items())),
     installer=_WHEELS,
     environments=_ENVIRONMENTS.map(
         lambda some: tuple(Environment(base=base, python=one[0], wheels=one[1]) for base, one in some.items())

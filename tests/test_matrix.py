@@ -85,7 +85,7 @@ def test_the_small_matrix_is_read_as_it_says() -> None:
     assert matrix.bases[1] == Base(
         name="debian-13", python="3.13", manylinux="manylinux_2_40", image=None, suites=("trixie",)
     )
-    assert matrix.components[0] == Component(name="cuda", distribution="cuda-toolkit", extras=("nvcc",))
+    assert matrix.components[0] == Component(name="cuda", distribution="cuda-toolkit", extras=("nvcc",), library=None)
     assert matrix.extras == (Extra(requirement="ray", reason="two Sparks need it"),)
     assert old.strategy is Strategy.WHEELS
     assert old.newer == (Newer(package="fastsafetensors", as_of="2026-08-01", reason="no wheel before"),)

@@ -101,7 +101,11 @@ def as_built(project: Project, info: ImageInfo, tag: str = TAG) -> Expected:
     (target,) = plan_of(project, tag).targets
     layers = (RecordedLayer(name="torch", digest=OTHER, compressed_bytes=1),)
     return Expected(
-        digest=info.digest, config=info.config_digest, inputs=project.inputs(target), engine="28.5.2", layers=layers
+        digest=info.digest,
+        config=info.config_digest,
+        plan_digest=project.plan_digest(target),
+        engine="28.5.2",
+        layers=layers,
     )
 
 
@@ -119,7 +123,7 @@ def spoilt(project: Project, info: ImageInfo, standing: str) -> None:
         "as recorded": same,
         "repacked": replace(same, digest=OTHER),
         "different": replace(same, digest=OTHER, config=OTHER),
-        "outdated": replace(same, inputs=OTHER),
+        "outdated": replace(same, plan_digest=OTHER),
     }
     if standing in records:
         record(project, records[standing])

@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 import urllib.error
 import urllib.request
 import zipfile
@@ -11,10 +12,11 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from tests.cudabuilder import make_elf
 
 from sparkbake import remote
 from sparkbake.errors import LockError
-from sparkbake.remote import RemoteFile, content_length, read_member
+from sparkbake.remote import RemoteFile, content_length, read_build_id, read_member
 
 URL = "https://files.example/vllm-0.20.2-py3-none-any.whl"
 
@@ -93,6 +95,35 @@ def test_a_member_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     serve(monkeypatch, large_wheel())
     with zipfile.ZipFile(RemoteFile(URL)) as wheel, pytest.raises(LockError, match="the wheel has no file LICENSE"):
         read_member(wheel, "LICENSE")
+
+
+def serve_library(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as wheel:
+        wheel.writestr("nvidia/nccl/lib/libnccl.so.2", content)
+    serve(monkeypatch, packed.getvalue())
+
+
+def test_the_build_id_of_a_library_is_read_from_its_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    note = struct.pack("<III", 4, 4, 3) + b"GNU\0" + bytes.fromhex("0badcafe")
+    serve_library(monkeypatch, make_elf({".note.gnu.build-id": note}))
+    assert read_build_id(URL, "nvidia/nccl/lib/libnccl.so.2") == "0badcafe"
+
+
+@pytest.mark.parametrize(
+    ("content", "member", "told"),
+    [
+        (b"text", "nvidia/nccl/lib/libnccl.so.3", "the wheel has no such file; correct `library` in matrix.yaml"),
+        (b"text", "nvidia/nccl/lib/libnccl.so.2", "correct `library` in matrix.yaml"),
+        (make_elf(), "nvidia/nccl/lib/libnccl.so.2", "has no Build-ID; remove `library` in matrix.yaml"),
+    ],
+)
+def test_a_library_without_a_build_id_is_told(
+    content: bytes, member: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_library(monkeypatch, content)
+    with pytest.raises(LockError, match=f"{re.escape(member)}.*{re.escape(told)}"):
+        read_build_id(URL, member)
 
 
 def test_pieces_are_the_bytes_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -567,7 +567,7 @@ def test_how_the_image_stands_to_its_record_is_said(
         Expected(
             digest=info.digest if recorded.same_digest else OTHER,
             config=info.config_digest if recorded.same_config else OTHER,
-            inputs=project.inputs(target) if recorded.same_inputs else OTHER,
+            plan_digest=project.plan_digest(target) if recorded.same_inputs else OTHER,
             engine="28.0.0",
             layers=(RecordedLayer(name="rest", digest=OTHER, compressed_bytes=1),),
         ),

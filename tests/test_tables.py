@@ -128,7 +128,11 @@ def test_the_table_of_trims_has_all_of_the_matrix_with_files_and_reason() -> Non
 def test_the_table_of_records_says_whether_they_are_of_what_is_here() -> None:
     layer = RecordedLayer(name="base", digest="sha256:" + 64 * "c", compressed_bytes=3_250_000_000)
     one = Expected(
-        digest="sha256:" + 64 * "a", config="sha256:1", inputs="sha256:" + 64 * "b", engine="28.5.2", layers=(layer,)
+        digest="sha256:" + 64 * "a",
+        config="sha256:1",
+        plan_digest="sha256:" + 64 * "b",
+        engine="28.5.2",
+        layers=(layer,),
     )
     _head, _rule, now, then = markdown_records(
         [("0.32.0-t5", "debian-13", one, True), ("0.31.0-t5", "debian-13", one, False)]

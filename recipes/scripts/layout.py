@@ -1,10 +1,11 @@
 """Runs inside a build, natively: installs the locked environment for the target and deals its files into layers.
 
-The context holds requirements.txt (one file hash a package), installer.txt (uv itself, hashed) and layers.json
-(`layers`: layer name to distribution names; `collisions`: paths below site-packages that several packages carry with
-different content, and whose the image keeps, if any; `trims`: files that the image does without). The result is
-/layers/<layer>/opt/venv/..., every file in exactly one of them, and /layers/skeleton with the virtual environment
-itself and the CUDA folder, made of links into packages.
+The context holds requirements.txt (one file hash a package), installer.txt (uv itself, hashed), manifest.json for the
+image, and layers.json (`layers`: layer name to distribution names; `collisions`: paths below site-packages that several
+packages carry with different content, and whose the image keeps, if any; `trims`: files that the image does without).
+The result is /layers/<layer>/opt/venv/..., every file in exactly one of them; /layers/skeleton with the virtual
+environment itself and the CUDA folder, made of links into packages; and /layers/manifest with what the image says of
+itself.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -59,6 +61,7 @@ def main() -> None:
         fail(f"{len(left)} files belong to no package: {', '.join(str(one) for one in left[:10])}")
     link_cuda(options.output)
     (options.output / "skeleton/workspace").mkdir()
+    describe(options.context / "manifest.json", options.output)
     settle(options.output, int(os.environ["FILE_EPOCH"]))
     say("done")
 
@@ -318,6 +321,23 @@ def link_cuda(output: Path) -> None:
     link = output / "skeleton/usr/local/cuda"
     link.parent.mkdir(parents=True)
     link.symlink_to(f"/{site}/nvidia/{name}")
+
+
+def describe(manifest: Path, output: Path) -> None:
+    """Put the manifest into a layer of its own, beside a list of all files that stand in no package's RECORD."""
+    own = [path for path in files_below(output) if path.is_relative_to(output / "skeleton") or path.name == TRIMMED]
+    found = {"/".join(path.relative_to(output).parts[1:]): content_of(path) for path in own}
+    place = output / "manifest/usr/share/sparkbake"
+    place.mkdir(parents=True)
+    (place / "files.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.copyfile(manifest, place / "manifest.json")
+
+
+def content_of(path: Path) -> str:
+    """A file's digest, "sha256:" + 64 hex digits; "link:<target>" of a symbolic link."""
+    if path.is_symlink():
+        return f"link:{path.readlink()}"
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 if __name__ == "__main__":

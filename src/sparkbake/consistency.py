@@ -11,7 +11,7 @@ from sparkbake.versions import admits
 # Components a release brings itself; the others come with its foundation.
 RELEASE_COMPONENTS = ("flashinfer", "transformers", "vllm")
 # Layers that every image has beside those of the matrix.
-RESERVED_LAYERS = ("difference", "skeleton")
+RESERVED_LAYERS = ("difference", "manifest", "skeleton")
 
 
 def check_variants(release: Release, variants: Fields) -> None:

@@ -5,19 +5,16 @@ and by the tools that run in the build; so each record says what the inputs were
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sparkbake.bake import COMPRESSIONS, target_body
 from sparkbake.errors import LockError
-from sparkbake.lockfile import canonical, sha256_of
-from sparkbake.model import ContextFile, Target
 
 _SCHEMA = 1
-_KEYS = {"digest", "config", "inputs", "engine", "compressed_bytes", "layers"}
+_KEYS = {"digest", "config", "plan_digest", "engine", "compressed_bytes", "layers"}
 _LAYER_KEYS = {"name", "digest", "compressed_bytes"}
 
 
@@ -37,13 +34,13 @@ class Expected:
     Attributes:
         digest: of its manifest, 'sha256:' + 64 hex.
         config: digest of its config, which names all contents whatever version of an engine compresses the layers.
-        inputs: digest of all that was built from; see `inputs_digest`.
+        plan_digest: of all that was built from; see `manifest.plan_digest`.
         engine: that built it, "28.5.2".
     """
 
     digest: str
     config: str
-    inputs: str
+    plan_digest: str
     engine: str
     layers: tuple[RecordedLayer, ...]
 
@@ -58,7 +55,7 @@ class Built:
 
     digest: str
     config: str | None
-    inputs: str
+    plan_digest: str
     engine: str
 
 
@@ -72,12 +69,6 @@ class Standing(StrEnum):
     UNKNOWN = "not recorded"
 
 
-def inputs_digest(target: Target, files: Iterable[ContextFile]) -> str:
-    """Digest of all that an image is built from and that this project decides, 'sha256:' + 64 hex."""
-    context = {str(one.path): sha256_of(one.content.encode()) for one in files}
-    return sha256_of(canonical({"context": context, "bake": target_body(target), "packed": COMPRESSIONS["zstd"]}))
-
-
 def standing(built: Built, expected: Expected | None) -> Standing:
     """Hold what was built against what was recorded.
 
@@ -85,7 +76,7 @@ def standing(built: Built, expected: Expected | None) -> Standing:
     """
     if expected is None:
         return Standing.UNKNOWN
-    if expected.inputs != built.inputs:
+    if expected.plan_digest != built.plan_digest:
         return Standing.OUTDATED
     if expected.digest == built.digest:
         return Standing.AS_RECORDED
@@ -129,7 +120,7 @@ def _expected(body: Mapping[str, Any]) -> Expected:
     found = Expected(
         digest=str(body["digest"]),
         config=str(body["config"]),
-        inputs=str(body["inputs"]),
+        plan_digest=str(body["plan_digest"]),
         engine=str(body["engine"]),
         layers=layers,
     )
@@ -149,7 +140,7 @@ def _block(one: Expected) -> str:
     facts = {
         "digest": one.digest,
         "config": one.config,
-        "inputs": one.inputs,
+        "plan_digest": one.plan_digest,
         "engine": one.engine,
         "compressed_bytes": one.compressed_bytes,
     }

@@ -41,6 +41,7 @@ def image_labels(
         f"{prefix}.lock_digest": lock_digest(lock),
         f"{prefix}.jit_arch": matrix.chip.jit_arch,
         **{f"{prefix}.{name}_version": version for name, version in row.versions},
+        **{f"{prefix}.{name}_build_id": found for name, found in lock.build_ids},
     }
     return tuple(sorted(labels.items()))
 

@@ -98,7 +98,7 @@ def _records(project: Project) -> Iterator[tuple[str, str, Expected, bool]]:
             if base.name in recorded:
                 (target,) = project.plan([row], base).targets
                 one = recorded[base.name]
-                yield row.tag, base.name, one, one.inputs == project.inputs(target)
+                yield row.tag, base.name, one, one.plan_digest == project.plan_digest(target)
 
 
 def with_table(text: str, mark: str, table: str, path: Path) -> str:

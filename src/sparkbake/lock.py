@@ -22,8 +22,8 @@ from packaging.utils import parse_wheel_filename
 from sparkbake import process
 from sparkbake.errors import LockError, ProcessError
 from sparkbake.lockfile import entry_digest
-from sparkbake.model import Base, Environment, Lock, Matrix, Row, Wheel
-from sparkbake.remote import RemoteFile, content_length, read_member
+from sparkbake.model import Base, Environment, Lock, Matrix, Pairs, Row, Wheel
+from sparkbake.remote import RemoteFile, content_length, read_build_id, read_member
 from sparkbake.versions import normalise
 
 _UV_MACHINE = {"arm64": "aarch64", "amd64": "x86_64"}
@@ -63,6 +63,7 @@ class Locker:
     index: Index
     say: Say
     _sizes: dict[str, int] = field(default_factory=dict)
+    _known_ids: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def lock_release(self, rows: Sequence[Row]) -> tuple[Lock, ...]:
         """Lock the rows of one release, in ascending order of transformers major.
@@ -81,6 +82,7 @@ class Locker:
         environments: list[Environment] = []
         newest = 0
         wheel_commit = ""
+        build_ids: Pairs = ()
         for base in self.matrix.bases:
             self.say(f"{row.tag}: resolving for {base.name} (Python {base.python})")
             resolved = self._resolve_row(row, base, preferences.get(base.name))
@@ -89,11 +91,13 @@ class Locker:
             environments.append(Environment(base=base.name, python=base.python, wheels=resolved.wheels))
             if not wheel_commit:
                 wheel_commit = self._check_upstream(row, resolved)
+                build_ids = self._build_ids(row, resolved)
         return Lock(
             tag=row.tag,
             entry_digest=entry_digest(self.matrix, row),
             source_date_epoch=newest,
             wheel_commit=wheel_commit,
+            build_ids=build_ids,
             installer=self._installer(),
             environments=tuple(environments),
         )
@@ -189,6 +193,20 @@ class Locker:
         missing = [url for url in sizes if url not in self._sizes]
         with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
             self._sizes |= dict(zip(missing, pool.map(content_length, missing), strict=True))
+
+    def _build_ids(self, row: Row, resolved: _Resolved) -> Pairs:
+        """Build-ID of each component's library, read from its wheel."""
+        found: list[tuple[str, str]] = []
+        for one in self.matrix.components:
+            if one.library is not None:
+                self.say(f"{row.tag}: reading {one.library} of the wheel of {one.distribution}")
+                found.append((one.name, self._build_id(resolved.urls[normalise(one.distribution)], one.library)))
+        return tuple(found)
+
+    def _build_id(self, url: str, library: str) -> str:
+        if (url, library) not in self._known_ids:
+            self._known_ids[url, library] = read_build_id(url, library)
+        return self._known_ids[url, library]
 
     def _check_upstream(self, row: Row, resolved: _Resolved) -> str:
         """Hold what the matrix says vLLM declares against the wheel itself; return the commit the wheel names."""

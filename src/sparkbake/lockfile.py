@@ -15,7 +15,16 @@ from sparkbake.errors import LockError
 from sparkbake.model import Base, Environment, ImageLock, Lock, Matrix, Row, Wheel
 
 SCHEMA = 1
-_LOCK_KEYS = ("schema", "tag", "entry_digest", "source_date_epoch", "wheel_commit", "installer", "environments")
+_LOCK_KEYS = (
+    "schema",
+    "tag",
+    "entry_digest",
+    "source_date_epoch",
+    "wheel_commit",
+    "build_ids",
+    "installer",
+    "environments",
+)
 _ENVIRONMENT_KEYS = ("python", "wheels")
 _WHEEL_KEYS = ("name", "version", "file", "sha256", "size_bytes")
 _IMAGE_LOCK_KEYS = ("schema", "name", "reference", "index", "manifests", "apt_snapshot")
@@ -39,7 +48,9 @@ def entry_digest(matrix: Matrix, row: Row) -> str:
                 "platform": matrix.chip.platform,
                 "bases": sorted((base.name, base.python, base.manylinux) for base in matrix.bases),
                 "uv": matrix.uv,
-                "components": {one.name: (one.distribution, sorted(one.extras)) for one in matrix.components},
+                "components": {
+                    one.name: (one.distribution, sorted(one.extras), one.library) for one in matrix.components
+                },
                 "extras": sorted(one.requirement for one in matrix.extras),
                 "versions": dict(row.versions),
                 "as_of": row.release.as_of,
@@ -80,6 +91,7 @@ def _lock_body(lock: Lock) -> dict[str, object]:
         "entry_digest": lock.entry_digest,
         "source_date_epoch": lock.source_date_epoch,
         "wheel_commit": lock.wheel_commit,
+        "build_ids": dict(lock.build_ids),
         "installer": [asdict(one) for one in lock.installer],
         "environments": {
             one.base: {"python": one.python, "wheels": [asdict(wheel) for wheel in one.wheels]}
@@ -163,6 +175,7 @@ def parse_lock(text: str, where: str, remedy: str) -> Lock:
             entry_digest=str(body["entry_digest"]),
             source_date_epoch=int(body["source_date_epoch"]),
             wheel_commit=str(body["wheel_commit"]),
+            build_ids=tuple((str(name), str(found)) for name, found in body["build_ids"].items()),
             installer=tuple(_wheel(one) for one in body["installer"]),
             environments=tuple(_environment(base, one) for base, one in body["environments"].items()),
         )

@@ -164,6 +164,9 @@ def _component(key: str, fields: Fields) -> Component:
         name=key,
         distribution=normalise(fields.text("distribution", pattern=NAME, expected="a PyPI distribution name")),
         extras=fields.texts_or_empty("extras", pattern=NAME, expected="an extra of that distribution"),
+        library=fields.text_or_none(
+            "library", pattern=r"[^\s/]+(/[^\s/]+)*", expected="the path of a file in its wheel"
+        ),
     )
     fields.done()
     return component

@@ -81,11 +81,13 @@ class Component:
 
     Attributes:
         extras: extras of that distribution to install, e.g. ("nvcc", "cccl") of cuda-toolkit.
+        library: a file of its wheel whose Build-ID stands in a label, too: "nvidia/nccl/lib/libnccl.so.2".
     """
 
     name: str
     distribution: str
     extras: tuple[str, ...]
+    library: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -278,6 +280,7 @@ class Lock:
         entry_digest: of the matrix entry it was made from, 'sha256:' + 64 hex.
         source_date_epoch: seconds; when the newest of its packages was published.
         wheel_commit: the commit vLLM's wheel says it was built from, 7 to 40 hex digits.
+        build_ids: component to the Build-ID of its library, hex digits; of the components that have one.
         installer: the uv wheels (one per build architecture) that lay the environment out.
     """
 
@@ -285,6 +288,7 @@ class Lock:
     entry_digest: str
     source_date_epoch: int
     wheel_commit: str
+    build_ids: Pairs
     installer: tuple[Wheel, ...]
     environments: tuple[Environment, ...]
 

@@ -1,12 +1,12 @@
 """The project's files in one place: the matrix with its rows, the locks, and where things are written."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparkbake.errors import LockError
-from sparkbake.expected import inputs_digest
 from sparkbake.frozen import freeze, registry_base
 from sparkbake.lockfile import load_lock
 from sparkbake.matrix import load_matrix, rows
@@ -70,9 +70,11 @@ class Project:
         registry = registry_base(self.matrix, self.locks)
         return {one.name: render_target(one, registry, self.recipes) for one in plan.targets}
 
-    def inputs(self, target: Target) -> str:
-        """Digest of what a target is built from; see `expected.inputs_digest`."""
-        return inputs_digest(target, self.contexts(Plan(targets=(target,)))[target.name])
+    def plan_digest(self, target: Target) -> str:
+        """Digest of what a target is built from; see `manifest.plan_digest`."""
+        files = self.contexts(Plan(targets=(target,)))[target.name]
+        manifest = next(one.content for one in files if one.path.name == "manifest.json")
+        return str(json.loads(manifest)["plan_digest"])
 
     def mirrors(self, path: Path | None) -> Mirrors:
         return load_mirrors(path, tuple(one.name for one in self.matrix.bases)) if path else Mirrors()

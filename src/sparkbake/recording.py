@@ -58,7 +58,7 @@ def check_records(project: Project, plan: Plan, options: argparse.Namespace) -> 
     """
     for target in plan.targets:
         known = load_expected(project.locks, target.tag).get(target.base.name)
-        if options.recorded and (known is None or known.inputs != project.inputs(target)):
+        if options.recorded and (known is None or known.plan_digest != project.plan_digest(target)):
             told = _told(Standing.OUTDATED if known else Standing.UNKNOWN, target, {}, "")
             raise LockError(f"{target.tag} on {target.base.name}: {told}")
 
@@ -79,10 +79,10 @@ def hold_against_records(
         return True
     good = True
     for target in plan.targets:
-        inputs = project.inputs(target)
+        plan_digest = project.plan_digest(target)
         known = load_expected(project.locks, target.tag)
         digest = result.digests[target.name]
-        built = Built(digest=digest, config=result.configs.get(target.name), inputs=inputs, engine=engine)
+        built = Built(digest=digest, config=result.configs.get(target.name), plan_digest=plan_digest, engine=engine)
         found = standing(built, known.get(target.base.name))
         is_recording = options.record and clean
         if not (is_recording and found in _NOTHING_RECORDED):
@@ -96,7 +96,7 @@ def hold_against_records(
                     f"{target.reference}: the engine now has {info.digest} under this tag, expected {digest}, which "
                     "was built and verified; build it again while nothing else does"
                 )
-            record = expected_of(info, inputs, engine)
+            record = expected_of(info, plan_digest, engine)
             write_record(project, target.tag, {**known, target.base.name: record})
         elif found is Standing.DIFFERENT or (options.recorded and found in _NOTHING_RECORDED):
             good = False
@@ -134,13 +134,15 @@ def saved_info(project: Project, target: Target) -> ImageInfo:
         return open_image(archive, platform=target.platform).info
 
 
-def expected_of(info: ImageInfo, inputs: str, engine: str) -> Expected:
+def expected_of(info: ImageInfo, plan_digest: str, engine: str) -> Expected:
     """The record of an image."""
     names = layer_names(info)
     layers = tuple(
         RecordedLayer(name=names[one.digest], digest=one.digest, compressed_bytes=one.size_bytes) for one in info.layers
     )
-    return Expected(digest=info.digest, config=info.config_digest, inputs=inputs, engine=engine, layers=layers)
+    return Expected(
+        digest=info.digest, config=info.config_digest, plan_digest=plan_digest, engine=engine, layers=layers
+    )
 
 
 def write_record(project: Project, tag: str, bases: dict[str, Expected]) -> None:

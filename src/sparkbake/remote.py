@@ -3,6 +3,8 @@
 import http.client
 import io
 import re
+import shutil
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -10,11 +12,13 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sparkbake.errors import LockError
+from sparkbake.elf import build_id, read_elf
+from sparkbake.errors import ImageError, LockError
 
 _REQUEST_TIMEOUT_S = 60
 _WAITS_S = (1.0, 4.0)
 _SERVER_FAULT = 500
+_PIECE_BYTES = 1 << 20
 
 
 def _open(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401  (as urlopen has it)
@@ -51,8 +55,6 @@ def content_length(url: str) -> int:
 class RemoteFile(io.RawIOBase):
     """A file behind a URL, read in pieces: enough of a file for zipfile to read one member without the rest."""
 
-    _PIECE_BYTES = 1 << 20
-
     def __init__(self, url: str) -> None:
         self._url = url
         self._size = content_length(url)
@@ -78,7 +80,7 @@ class RemoteFile(io.RawIOBase):
         if self._position >= end:
             return b""
         if not self._start <= self._position <= end <= self._start + len(self._piece):
-            self._fetch(self._position, max(end, min(self._position + self._PIECE_BYTES, self._size)))
+            self._fetch(self._position, max(end, min(self._position + _PIECE_BYTES, self._size)))
         data = self._piece[self._position - self._start : end - self._start]
         self._position += len(data)
         return data
@@ -99,3 +101,24 @@ def read_member(wheel: zipfile.ZipFile, pattern: str) -> str:
     if name is None:
         raise LockError(f"the wheel has no file {pattern}")
     return wheel.read(name).decode()
+
+
+def read_build_id(url: str, member: str) -> str:
+    """The Build-ID of an ELF file in a wheel, hex digits.
+
+    Raises:
+        LockError: the wheel has no such file, it is no ELF file, or has no Build-ID.
+    """
+    where = f"{url.rpartition('/')[2]}: {member}"
+    with zipfile.ZipFile(RemoteFile(url)) as wheel, tempfile.TemporaryFile() as file:
+        if member not in wheel.namelist():
+            raise LockError(f"{where}: the wheel has no such file; correct `library` in matrix.yaml")
+        with wheel.open(member) as packed:
+            shutil.copyfileobj(packed, file, _PIECE_BYTES)
+        try:
+            found = build_id(where, file, read_elf(where, file))
+        except ImageError as err:
+            raise LockError(f"{err}; correct `library` in matrix.yaml") from err
+    if found is None:
+        raise LockError(f"{where}: has no Build-ID; remove `library` in matrix.yaml")
+    return found

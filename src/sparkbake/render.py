@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined
 
+from sparkbake.manifest import manifest_json
 from sparkbake.model import ContextFile, ImageLock, Target, Wheel
 
 _TEMPLATE = "vllm-wheels.Dockerfile.j2"
@@ -33,6 +34,7 @@ def render_target(target: Target, registry_base: ImageLock, recipes: Path) -> tu
         "layers.json": layers_json(target),
         **{name: (recipes / "scripts" / name).read_text(encoding="utf-8") for name in _SCRIPTS},
     }
+    files["manifest.json"] = manifest_json(target, files)
     return tuple(ContextFile(path=PurePosixPath(path), content=text) for path, text in sorted(files.items()))
 
 

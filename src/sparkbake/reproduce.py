@@ -228,7 +228,10 @@ def _tell(
             print_differences(found)
     known = load_expected(project.locks, target.tag).get(target.base.name)
     built = Built(
-        digest=first.info.digest, config=first.info.config_digest, inputs=project.inputs(target), engine=engine
+        digest=first.info.digest,
+        config=first.info.config_digest,
+        plan_digest=project.plan_digest(target),
+        engine=engine,
     )
     stands = standing(built, known)
     wanted = f" ({known.digest})" if known and stands is not Standing.AS_RECORDED else ""

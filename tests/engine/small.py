@@ -105,6 +105,7 @@ def make_small(root: Path) -> Small:
             entry_digest=entry_digest(matrix, row),
             source_date_epoch=1_790_000_000,
             wheel_commit="0" * 9,
+            build_ids=(),
             installer=locker._installer(),
             environments=tuple(environments),
         )
