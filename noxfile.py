@@ -64,7 +64,7 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def verify(session: nox.Session) -> None:
-    """Look inside images that the engine has: nox -s verify -- TAG..."""
+    """Hold images against their plans: nox -s verify -- TAG... | oci:FILE... [--no-run] [--json]."""
     sparkbake(session, "verify", *session.posargs)
 
 
@@ -134,7 +134,12 @@ def update_requirements(session: nox.Session) -> None:
     session.install("uv")
     compile_ = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
     compile_ += ["--no-annotate", "--custom-compile-command", "nox -s update_requirements", "--upgrade"]
-    sources = {"quickstart": [], "run": ["pyproject.toml"], "tests": ["pyproject.toml"], "lint": ["pyproject.toml"]}
+    sources = {
+        "quickstart": [],
+        "run": ["pyproject.toml"],
+        "tests": ["pyproject.toml"],
+        "lint": ["pyproject.toml"],
+    }
     for name, files in sources.items():
         own = REQUIREMENTS / f"{name}.in"
         inputs = [*files, *([str(own)] if own.exists() else [])]

@@ -87,6 +87,28 @@ trims:
     saves_bytes: "1000"
     imports: [torch.linalg]
     reason: nothing links to them
+checks:
+  device_code:
+    least: same-major
+    allow:
+      - paths: [torch/lib/libold.so]
+        verdict: ptx
+        versions: ">=0.20"
+        reason: upstream has PTX of it alone
+  generated:
+    - paths: [etc/passwd, "etc/ssl/certs/*"]
+      reason: made when packages are installed
+  removed:
+    - paths: ["usr/share/man/*"]
+      bases: [ubuntu-24.04]
+      reason: nobody reads them in an image
+  waivers:
+    - finding: missing-library
+      subject: "*/libtorchcodec_core4.so"
+      versions: ">=0.20"
+      bases: [ubuntu-24.04]
+      expires: "2027-11-01"
+      reason: for another FFmpeg
 foundations:
   2.11.0-cu130:
     cuda: "13.0.2"

@@ -1,4 +1,4 @@
-"""Claims about what a build asks of the disk, by what was begun before."""
+"""Claims about what a build asks of the disk, by what was begun before, and about the files that it leaves."""
 
 import argparse
 from dataclasses import replace
@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.imagebuilder import config_of, make_checkout, make_layers, target_of, write_image
 
 from sparkbake import commands
+from sparkbake.build import Output
+from sparkbake.buildx import BakeResult
 from sparkbake.engine import EngineState
+from sparkbake.images import open_image
 from sparkbake.model import Plan
 from sparkbake.project import Project, open_project
 
@@ -59,3 +63,23 @@ def test_a_build_that_was_begun_for_one_of_two_rows_spares_none(
 ) -> None:
     commands._mark_begun(project, plan_of(project).targets[0])
     assert cached_bytes(project, monkeypatch) == 0
+
+
+@pytest.mark.parametrize("is_it", [True, False])
+def test_a_built_file_is_held_against_what_the_build_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, is_it: bool
+) -> None:
+    project = make_checkout(tmp_path / "checkout")
+    target = target_of(project)
+    image = write_image(tmp_path / "image", make_layers(project), config_of(target))
+    digest = open_image(image, platform="linux/arm64").info.digest if is_it else "sha256:" + 64 * "0"
+    status = commands._verify_built(
+        project,
+        Plan(targets=(target,)),
+        STATE,
+        result=BakeResult(digests={target.name: digest}, executed=()),
+        output=Output(oci=image),
+        options=argparse.Namespace(no_verify=False, json=False),
+    )
+    assert status == (0 if is_it else 1)
+    assert ("error: digest" in capsys.readouterr().out) is not is_it

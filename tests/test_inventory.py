@@ -24,7 +24,8 @@ from sparkbake.devicecode import Tally, Verdict, best_verdict, chip_number, tall
 from sparkbake.errors import ImageError
 from sparkbake.fatbin import Code, Kind, Suffix
 from sparkbake.images import open_image
-from sparkbake.inventory import DeviceFile, Inventory, read_inventory
+from sparkbake.inventory import DeviceFile, Inventory, inventory_of
+from sparkbake.survey import read_survey
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,7 +51,8 @@ def make_code(name: str, stored_bytes: int = 0) -> Code:
 
 def taken(tmp_path: Path, *layers: MadeLayer) -> Inventory:
     image = open_image(write_layout(tmp_path / "layout", layers), platform="linux/arm64")
-    return read_inventory(image, "it", lambda _text: None, compute_capability="12.1")
+    survey = read_survey(image, "it", lambda _text: None, compute_capability="12.1")
+    return inventory_of(survey, compute_capability="12.1")
 
 
 def layer(*members: Any) -> MadeLayer:
@@ -203,7 +205,7 @@ def test_the_worst_come_first_and_of_these_the_largest(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_read_through_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparkbake.inventory._MOST_IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("sparkbake.survey._MOST_IN_MEMORY_BYTES", 100)
     assert paths(taken(tmp_path, layer(make_file("a.so", PROGRAM)))) == ["a.so"]
 
 

@@ -7,6 +7,7 @@ from tests.builders import make_matrix, make_plan, real_matrix
 
 from sparkbake.estimate import Estimate
 from sparkbake.expected import Expected, RecordedLayer
+from sparkbake.findings import Finding, Waived
 from sparkbake.matrix import rows
 from sparkbake.model import Override, Plan
 from sparkbake.tables import (
@@ -20,7 +21,7 @@ from sparkbake.tables import (
     row_cells,
     say,
 )
-from sparkbake.verify import Finding, Report
+from sparkbake.verify import Report
 
 COST = Estimate(download_bytes=4_140_000_000, disk_bytes=40_260_000_000)
 
@@ -95,23 +96,42 @@ def test_a_table_that_goes_into_a_file_is_wide(capsys: pytest.CaptureFixture[str
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+def test_a_name_that_is_no_utf_8_is_shown_with_its_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("one",), [("opt/\udcff[bold]",)])
+    _head, row = capsys.readouterr().out.splitlines()
+    assert row.rstrip() == "opt/\\udcff[bold]"
+
+
+def test_a_title_that_is_no_utf_8_is_shown_with_its_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a report on an OCI file, which is named as the user names it."""
+    print_table(("one",), [], title="of opt/\udcfe[bold]")
+    assert capsys.readouterr().out.splitlines()[0] == "of opt/\\udcfe[bold]"
+
+
 def test_a_report_shows_facts_and_findings(capsys: pytest.CaptureFixture[str]) -> None:
+    finding = Finding(
+        id="torch", severity="error", subject="version", found="2.10.0", expected="2.11.0", remedy="mend it"
+    )
     print_report(
         Report(
             tag="0.20.2-t4",
+            name="x-0_20_2-t4",
             reference="registry.example/x:0.20.2-t4",
             digest="sha256:" + 64 * "a",
-            probe_digest="sha256:" + 64 * "b",
-            emulated=True,
+            plan_digest="sha256:" + 64 * "c",
+            checks_digest="sha256:" + 64 * "b",
+            programs="under emulation",
             facts=(("machine", "aarch64"),),
-            findings=(Finding(check="torch", found="2.10.0", expected="2.11.0"),),
+            findings=(finding,),
+            waived=(Waived(finding=finding, reason="borne", expires="2027-01-01"),),
         )
     )
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "looked at found (under emulation)" in shown
+    assert "looked at found (programs: under emulation)" in shown
     assert "machine aarch64" in shown
     assert "1 findings" in shown
-    assert "torch 2.10.0 2.11.0" in shown
+    assert "error: torch version 2.10.0 2.11.0 mend it" in shown
+    assert "torch version 2027-01-01 borne" in shown
 
 
 # ---- tables of documents

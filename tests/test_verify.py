@@ -1,6 +1,7 @@
 """What verify makes of an image and of what its probe printed."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,27 @@ from typing import Any
 import pytest
 
 from sparkbake.errors import VerifyError
+from sparkbake.findings import Finding, Waived
 from sparkbake.matrix import load_matrix
-from sparkbake.model import LocalImage, Target
+from sparkbake.model import Target
 from sparkbake.project import open_project
-from sparkbake.verify import Report, compare, is_clean_report, modules_of, parse_probe, report_json
+from sparkbake.verify import (
+    Programs,
+    Report,
+    is_clean_report,
+    judge_identity,
+    judge_probe,
+    modules_of,
+    parse_probe,
+    probe_facts,
+    report_json,
+)
 
 ROOT = Path(__file__).parents[1]
 MATRIX = load_matrix(ROOT / "matrix.yaml")
 DIGEST = "sha256:" + "a" * 64
-PROBE = "sha256:" + "c" * 64
+CHECKS = "sha256:" + "c" * 64
+TODAY = "2026-11-21"
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +37,6 @@ def target() -> Target:
     project = open_project(ROOT)
     (found,) = project.plan(project.select(["0.32.0-t5"]), project.matrix.bases[1]).targets
     return found
-
-
-def make_image(target: Target, **changes: Any) -> LocalImage:
-    image = LocalImage(digest=DIGEST, labels=target.labels, architecture="arm64", size_bytes=4_000_000_000)
-    return replace(image, **changes)
 
 
 def make_probe(target: Target, **changes: Any) -> dict[str, dict[str, Any]]:
@@ -40,6 +48,7 @@ def make_probe(target: Target, **changes: Any) -> dict[str, dict[str, Any]]:
         "import_vllm": "0.32.0",
         "vllm_command": "0.32.0",
         "ptxas": "13.0.88",
+        "ptxas_for_chip": "sm_121a",
         "nvcc": "13.0.88",
         "gcc": "14.2.0",
         "g++": "14.2.0",
@@ -56,47 +65,42 @@ def make_probe(target: Target, **changes: Any) -> dict[str, dict[str, Any]]:
     return report
 
 
-def judge(target: Target, image: LocalImage | None = None, *, built: str | None = DIGEST, **changes: Any) -> Report:
-    return compare(
-        target,
-        image or make_image(target),
-        make_probe(target, **changes),
-        components=MATRIX.components,
-        built_digest=built,
-        probe_digest=PROBE,
-        emulated=True,
+def judge(target: Target, **changes: Any) -> tuple[Finding, ...]:
+    return judge_probe(target, make_probe(target, **changes), MATRIX.components)
+
+
+def findings(found: Iterable[Finding]) -> dict[str, tuple[str, str]]:
+    return {f"{one.id} {one.subject}": (one.found, one.expected) for one in found}
+
+
+def make_report(target: Target, *found: Finding, programs: Programs = "under emulation") -> Report:
+    return Report(
+        tag=target.tag,
+        name=target.name,
+        reference=target.reference,
+        digest=DIGEST,
+        plan_digest="sha256:" + "d" * 64,
+        checks_digest=CHECKS,
+        programs=programs,
+        facts=probe_facts(make_probe(target)),
+        findings=found,
+        waived=(),
     )
 
 
-def findings(report: Report) -> dict[str, tuple[str, str]]:
-    return {one.check: (one.found, one.expected) for one in report.findings}
-
-
 def test_an_image_as_planned_is_clean(target: Target) -> None:
-    assert judge(target).findings == ()
-
-
-def test_a_lying_label_is_found(target: Target) -> None:
-    labels = dict(target.labels) | {"dev.scitrera.nccl_version": "9.9.9"}
-    report = judge(target, make_image(target, labels=tuple(labels.items())))
-    assert findings(report) == {"label dev.scitrera.nccl_version": ("9.9.9", "2.29.7")}
-
-
-def test_a_missing_label_is_found(target: Target) -> None:
-    labels = tuple(pair for pair in target.labels if pair[0] != "dev.scitrera.overrides")
-    assert findings(judge(target, make_image(target, labels=labels))) == {
-        "label dev.scitrera.overrides": ("nothing", "none")
-    }
+    assert judge(target) == ()
 
 
 def test_another_image_under_the_tag_is_found(target: Target) -> None:
     other = "sha256:" + "b" * 64
-    assert findings(judge(target, built=other)) == {"digest": (DIGEST, other)}
+    assert judge_identity(target, DIGEST, DIGEST) == ()
+    assert judge_identity(target, DIGEST, None) == ()
+    assert findings(judge_identity(target, DIGEST, other)) == {f"digest {target.reference}": (DIGEST, other)}
 
 
-def test_an_image_for_another_architecture_is_found(target: Target) -> None:
-    report = judge(target, make_image(target, architecture="amd64"), machine="x86_64")
-    assert findings(report) == {"architecture": ("amd64", "arm64"), "machine": ("x86_64", "aarch64")}
+def test_an_image_for_another_machine_is_found(target: Target) -> None:
+    assert findings(judge(target, machine="x86_64")) == {"program machine": ("x86_64", "aarch64")}
 
 
 def test_a_cpu_build_of_torch_is_found(target: Target) -> None:
@@ -106,12 +110,25 @@ def test_a_cpu_build_of_torch_is_found(target: Target) -> None:
 
 def test_torch_for_another_cuda_is_found(target: Target) -> None:
     other = {"version": "2.13.0+cu126", "cuda": "12.6", "nccl": "2.29.7", "arches": ["sm_120"]}
-    assert findings(judge(target, torch=other)) == {"torch.version.cuda": ("12.6", "13.0.3")}
+    assert findings(judge(target, torch=other)) == {"torch CUDA": ("12.6", "13.0.3")}
+
+
+@pytest.mark.parametrize("cuda", ["latest", "13.x", "12.9"])
+def test_torch_for_a_cuda_that_is_not_of_the_release_is_found(target: Target, cuda: str) -> None:
+    other = {"version": "2.13.0+cu130", "cuda": cuda, "nccl": "2.29.7", "arches": ["sm_120"]}
+    assert findings(judge(target, torch=other)) == {"torch CUDA": (cuda, "13.0.3")}
+
+
+def test_without_a_component_for_nccl_that_of_torch_is_not_looked_at(target: Target) -> None:
+    bare = replace(target, versions=tuple(one for one in target.versions if one[0] != "nccl"))
+    components = [one for one in MATRIX.components if one.name != "nccl"]
+    other = {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.28.9", "arches": ["sm_120"]}
+    assert judge_probe(bare, make_probe(target, torch=other), components) == ()
 
 
 def test_another_nccl_behind_torch_is_found(target: Target) -> None:
     other = {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.28.9", "arches": ["sm_120"]}
-    assert findings(judge(target, torch=other)) == {"NCCL in torch": ("2.28.9", "2.29.7")}
+    assert findings(judge(target, torch=other)) == {"torch NCCL": ("2.28.9", "2.29.7")}
 
 
 @pytest.mark.parametrize("arches", [[], ["sm_90", "sm_100"]])
@@ -138,7 +155,9 @@ def test_a_component_of_another_version_than_its_label_is_found(target: Target) 
     assert findings(judge(target, distributions=packages))["component transformers"] == ("4.57.6", "5.19.0")
 
 
-@pytest.mark.parametrize("check", ["import_vllm", "vllm_command", "torch", "gcc", "libraries", "ray_command", "ptxas"])
+@pytest.mark.parametrize(
+    "check", ["import_vllm", "vllm_command", "torch", "gcc", "libraries", "ray_command", "ptxas", "ptxas_for_chip"]
+)
 def test_a_program_that_does_not_run_is_found_with_its_error(target: Target, check: str) -> None:
     broken: dict[str, Any] = {check: "OSError: no such thing"}
     found = findings(judge(target, **broken))
@@ -148,27 +167,28 @@ def test_a_program_that_does_not_run_is_found_with_its_error(target: Target, che
 def test_a_check_that_the_probe_left_out_is_found(target: Target) -> None:
     probe = make_probe(target)
     del probe["libraries"]
-    report = compare(
-        target,
-        make_image(target),
-        probe,
-        components=MATRIX.components,
-        built_digest=None,
-        probe_digest=PROBE,
-        emulated=False,
-    )
-    assert findings(report) == {"libraries": ("no such check in the report", "runs")}
+    found = judge_probe(target, probe, MATRIX.components)
+    assert findings(found) == {"program libraries": ("no such check in the report", "runs")}
 
 
 def test_ptxas_of_another_cuda_release_is_found(target: Target) -> None:
-    assert findings(judge(target, ptxas="12.8.93")) == {"ptxas": ("12.8.93", "13.0.3")}
+    assert findings(judge(target, ptxas="12.8.93")) == {"program ptxas": ("12.8.93", "13.0.3")}
 
 
 def test_the_report_says_that_it_is_clean(target: Target) -> None:
-    body = json.loads(report_json(judge(target)))
+    body = json.loads(report_json(make_report(target)))
     assert body["clean"] is True
-    assert body["emulated"] is True
+    assert body["programs"] == "under emulation"
     assert body["facts"]["vllm_command"].startswith("0.32.0")
+
+
+def test_a_report_with_warnings_alone_is_clean(target: Target) -> None:
+    (error,) = judge(target, ptxas="12.8.93")
+    warning = replace(error, severity="warning")
+    assert json.loads(report_json(make_report(target, warning)))["clean"] is True
+    report = make_report(target, warning, error)
+    assert report.errors == 1
+    assert json.loads(report_json(report))["clean"] is False
 
 
 @pytest.mark.parametrize("output", ["", "Traceback ...", "[1, 2]"])
@@ -181,13 +201,36 @@ def test_what_programs_print_before_the_report_does_not_matter() -> None:
     assert parse_probe('WARNING something\n{"gcc": {"value": "14"}}\n', "image:tag") == {"gcc": {"value": "14"}}
 
 
-def test_a_clean_report_speaks_for_that_image_and_that_probe_alone(target: Target) -> None:
-    clean = report_json(judge(target))
-    assert is_clean_report(clean, digest=DIGEST, probe_digest=PROBE)
-    assert not is_clean_report(clean, digest=PROBE, probe_digest=PROBE)
-    assert not is_clean_report(clean, digest=DIGEST, probe_digest=DIGEST)
-    assert not is_clean_report(report_json(judge(target, gcc="OSError: gone")), digest=DIGEST, probe_digest=PROBE)
-    assert not is_clean_report("{", digest=DIGEST, probe_digest=PROBE)
+def test_a_clean_report_speaks_for_that_image_and_those_checks_alone(target: Target) -> None:
+    clean = report_json(make_report(target))
+    assert is_clean_report(clean, digest=DIGEST, checks_digest=CHECKS, today=TODAY)
+    assert not is_clean_report(clean, digest=CHECKS, checks_digest=CHECKS, today=TODAY)
+    assert not is_clean_report(clean, digest=DIGEST, checks_digest=DIGEST, today=TODAY)
+    unclean = report_json(make_report(target, *judge(target, gcc="OSError: gone")))
+    assert not is_clean_report(unclean, digest=DIGEST, checks_digest=CHECKS, today=TODAY)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])
+def test_what_is_no_report_speaks_for_no_image(text: str) -> None:
+    assert not is_clean_report(text, digest=DIGEST, checks_digest=CHECKS, today=TODAY)
+
+
+@pytest.mark.parametrize(("expires", "is_clean"), [("2026-11-22", True), (TODAY, True), ("2026-11-20", False)])
+def test_a_report_speaks_for_an_image_as_long_as_its_waivers_count(
+    target: Target, expires: str, *, is_clean: bool
+) -> None:
+    (finding,) = judge(target, ptxas="12.8.93")
+    waived = (
+        Waived(finding=finding, reason="borne", expires="2099-12-31"),
+        Waived(finding=finding, reason="borne", expires=expires),
+    )
+    report = report_json(replace(make_report(target), waived=waived))
+    assert is_clean_report(report, digest=DIGEST, checks_digest=CHECKS, today=TODAY) is is_clean
+
+
+def test_a_report_of_an_image_whose_programs_were_not_run_speaks_for_none(target: Target) -> None:
+    unrun = report_json(make_report(target, programs="not run"))
+    assert not is_clean_report(unrun, digest=DIGEST, checks_digest=CHECKS, today=TODAY)
 
 
 # ---- trims
@@ -195,31 +238,27 @@ def test_a_clean_report_speaks_for_that_image_and_that_probe_alone(target: Targe
 
 def test_a_package_that_is_whole_though_it_should_be_trimmed_is_found(target: Target) -> None:
     trimmed = {one.package: {"files": 1, "bytes": 1} for one in target.trims if one.package != "ray"}
-    report = judge(target, trimmed={**trimmed, "numpy": {"files": 1, "bytes": 1}})
-    assert {(one.check, one.found, one.expected) for one in report.findings} == {
-        ("trimmed numpy", "some files are left out", "whole"),
-        ("trimmed ray", "whole", "some files are left out"),
+    assert findings(judge(target, trimmed={**trimmed, "numpy": {"files": 1, "bytes": 1}})) == {
+        "trim numpy": ("some files are left out", "whole"),
+        "trim ray": ("whole", "some files are left out"),
     }
 
 
 def test_a_module_that_no_longer_imports_is_found(target: Target) -> None:
     tried = {**dict.fromkeys(modules_of(target), "imports"), "cutlass": "ImportError: no libcute"}
     del tried["sympy"]
-    report = judge(target, imports=tried)
-    assert {(one.check, one.found) for one in report.findings} == {
-        ("import cutlass", "ImportError: no libcute"),
-        ("import sympy", "not tried"),
+    assert findings(judge(target, imports=tried)) == {
+        "import cutlass": ("ImportError: no libcute", "imports"),
+        "import sympy": ("not tried", "imports"),
     }
 
 
 def test_a_note_of_what_is_trimmed_that_lies_is_found(target: Target) -> None:
-    report = judge(target, trimmed="RuntimeError: ray: ray/jars/a.jar is there")
-    assert [(one.check, one.found) for one in report.findings] == [
-        ("trimmed", "RuntimeError: ray: ray/jars/a.jar is there")
-    ]
+    lie = "RuntimeError: ray: ray/jars/a.jar is there"
+    assert findings(judge(target, trimmed=lie)) == {"program trimmed": (lie, "runs")}
 
 
 def test_nothing_trimmed_and_nothing_to_trim_is_clean(target: Target) -> None:
     whole = replace(target, trims=())
-    assert judge(whole).findings == ()
+    assert judge(whole) == ()
     assert modules_of(whole) == ()

@@ -110,6 +110,26 @@ def test_the_short_name_of_a_cuda_version_is_major_and_minor(version: str, short
 
 
 @pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ("13.0", "13.0.3", True),
+        ("13", "13.0.3", True),
+        ("13.0.2", "13.0.3", True),
+        ("13.1", "13.0.3", False),
+        ("12.9", "13.0.3", False),
+        ("1.30", "13.0", False),
+        ("latest", "13.0.3", False),
+        ("latest", "latest", False),
+        ("", "13.0.3", False),
+        ("None", "13.0.3", False),
+    ],
+)
+def test_cuda_versions_of_one_release_are_the_same(left: str, right: str, expected: bool) -> None:  # noqa: FBT001
+    assert versions.is_same_cuda(left, right) is expected
+    assert versions.is_same_cuda(right, left) is expected
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("2.10.0-cu131", True),

@@ -36,6 +36,19 @@ def cuda_tool(path: str) -> str:
     return found[1]
 
 
+def ptxas_for_chip() -> str:
+    """Whether the assembler that Triton takes knows the chip: an empty kernel is assembled for it."""
+    chip = "sm_" + os.environ["TORCH_CUDA_ARCH_LIST"].replace(".", "")
+    kernel = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry empty() { ret; }\n"
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "empty.ptx")
+        source.write_text(kernel, encoding="utf-8")
+        command(
+            os.environ["TRITON_PTXAS_PATH"], f"--gpu-name={chip}", "-o", str(source.with_suffix(".cubin")), str(source)
+        )
+    return chip
+
+
 def torch_facts() -> dict[str, Any]:
     import torch  # noqa: PLC0415
 
@@ -177,6 +190,7 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "import_vllm": import_vllm,
     "vllm_command": vllm_command,
     "ptxas": lambda: cuda_tool(os.environ["TRITON_PTXAS_PATH"]),
+    "ptxas_for_chip": ptxas_for_chip,
     "nvcc": lambda: cuda_tool(os.environ["CUDACXX"]),
     "gcc": lambda: command("gcc", "-dumpfullversion"),
     "g++": lambda: command("g++", "-dumpfullversion"),

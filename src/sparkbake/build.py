@@ -32,6 +32,12 @@ class Output:
     load: bool = False
     oci: Path | None = None
 
+    def file_of(self, target: Target, plan: Plan) -> Path | None:
+        """The OCI file of one target; None when images do not go into files."""
+        if self.oci is None or len(plan.targets) == 1:
+            return self.oci
+        return self.oci / f"{target.tag}.oci.tar"
+
 
 def write_contexts(plan: Plan, files: Mapping[str, Iterable[ContextFile]], folder: Path) -> None:
     """Write each target's build context to `folder/<target>/`, replacing what is there.
@@ -68,8 +74,7 @@ def outputs(plan: Plan, output: Output) -> dict[str, str]:
     """Target name to its output, as bake takes it."""
     found = {}
     for target in plan.targets:
-        if output.oci:
-            place = output.oci if len(plan.targets) == 1 else output.oci / f"{target.tag}.oci.tar"
+        if place := output.file_of(target, plan):
             found[target.name] = f"type=oci,dest={place}"
         else:
             found[target.name] = "type=docker" if output.load else "type=image"

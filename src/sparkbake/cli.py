@@ -5,6 +5,7 @@ Exit status: 0 done; 1 a finding of `verify`, or digests that differ; 2 wrong ar
 """
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -15,6 +16,18 @@ from typing import TypeAlias
 from sparkbake.errors import SparkbakeError
 
 _INTERRUPTED = 130
+# Command to the function that does it.
+_COMMANDS = {
+    "list": "listing.list_rows",
+    "render": "listing.render",
+    "lock": "relock.lock",
+    "build": "commands.build_rows",
+    "verify": "verifying.verify_images",
+    "delta": "comparing.delta",
+    "reproduce": "reproduce.reproduce",
+    "inventory": "stocktaking.inventory",
+    "docs": "listing.docs",
+}
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
 
 
@@ -39,29 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     # Each command imports what it needs: `list` must not wait for the Docker SDK.
-    if options.name in ("list", "render", "docs"):
-        from sparkbake import listing  # noqa: PLC0415
-
-        return {"list": listing.list_rows, "render": listing.render, "docs": listing.docs}[options.name](options)
-    if options.name == "lock":
-        from sparkbake import relock  # noqa: PLC0415
-
-        return relock.lock(options)
-    if options.name == "delta":
-        from sparkbake import comparing  # noqa: PLC0415
-
-        return comparing.delta(options)
-    if options.name == "inventory":
-        from sparkbake import stocktaking  # noqa: PLC0415
-
-        return stocktaking.inventory(options)
-    if options.name == "reproduce":
-        from sparkbake import reproduce  # noqa: PLC0415
-
-        return reproduce.reproduce(options)
-    from sparkbake import commands  # noqa: PLC0415
-
-    return commands.build_rows(options) if options.name == "build" else commands.verify_rows(options)
+    module, _dot, function = _COMMANDS[options.name].partition(".")
+    return int(getattr(importlib.import_module(f"sparkbake.{module}"), function)(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,8 +125,9 @@ def _add_build(commands: _Commands) -> None:
 
 
 def _add_verify(commands: _Commands) -> None:
-    command = commands.add_parser("verify", help="look inside images that the engine has")
-    _add_tags(command)
+    command = commands.add_parser("verify", help="hold images against their plans: every file, every claim")
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="a TAG or pattern of the engine, or oci:FILE")
+    command.add_argument("--no-run", dest="run", action="store_false", help="do not run programs of the image")
     command.add_argument("--json", action="store_true", help="for machines")
 
 

@@ -1,9 +1,9 @@
-"""The commands that work on the engine: `build` and `verify`."""
+"""The command that builds images, verifies them, and pushes what was found clean."""
 
 import argparse
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,23 +11,18 @@ from sparkbake import preflight
 from sparkbake.bases import Chosen
 from sparkbake.build import Output, build, exclusive, plan_json, write_contexts
 from sparkbake.buildx import BakeOptions, BakeResult
-from sparkbake.engine import EngineState, default_builder, engine_state, local_image, push, run_python
-from sparkbake.errors import UsageError, VerifyError
+from sparkbake.engine import EngineState, default_builder, engine_state, local_image, push
+from sparkbake.errors import UsageError
 from sparkbake.estimate import estimate
 from sparkbake.frozen import AUTO, candidates
-from sparkbake.labels import NONE, OCI
-from sparkbake.lockfile import sha256_of
+from sparkbake.labels import OCI
 from sparkbake.mirrors import Mirrors
-from sparkbake.model import LocalImage, Plan, Row, Target
+from sparkbake.model import LocalImage, Plan, Target
 from sparkbake.project import Project, open_project
 from sparkbake.ready import check_machine, ready_base
 from sparkbake.recording import check_options, check_records, hold_against_records
-from sparkbake.tables import print_plan, print_report, say
-from sparkbake.verify import Report, compare, is_clean_report, modules_of, parse_probe, report_json
-
-_PROBE_TIMEOUT_S = 3600
-
-# ---- build
+from sparkbake.tables import print_plan, say
+from sparkbake.verifying import verify_built, verify_files
 
 
 def build_rows(options: argparse.Namespace) -> int:
@@ -94,17 +89,13 @@ def _bake(
 def _verify_built(
     project: Project, plan: Plan, state: EngineState, *, result: BakeResult, output: Output, options: argparse.Namespace
 ) -> int:
-    if output.oci:
-        say("not verified: an OCI file is not in the engine; load it and run `nox -s verify`")
-        return 0
     if options.no_verify:
         say("not verified, as --no-verify asks")
         return 0
-    known = [one for one in plan.targets if _is_known_clean(project, one, result.digests[one.name])]
-    for target in known:
-        say(f"verify {target.tag}: this very image was found clean before: {_report_path(project, target)}")
-    fresh = [one for one in plan.targets if one not in known]
-    return _verify_all(project, fresh, state, result.digests, as_json=options.json)
+    places = {output.file_of(one, plan): result.digests[one.name] for one in plan.targets}
+    if output.oci:
+        return verify_files(project, {path: digest for path, digest in places.items() if path}, as_json=options.json)
+    return verify_built(project, plan.targets, state, result.digests, as_json=options.json)
 
 
 def _dry_run(plan: Plan, options: argparse.Namespace, base: str) -> int:
@@ -178,100 +169,6 @@ def _labels(labelled: Target | LocalImage) -> dict[str, str]:
 def _lock_label(labelled: Target | LocalImage | None) -> str | None:
     pairs = labelled.labels if labelled else ()
     return next((value for key, value in pairs if key.endswith(".lock_digest")), "none" if labelled else None)
-
-
-# ---- verify
-
-
-def verify_rows(options: argparse.Namespace) -> int:
-    """Look inside the images of some rows that the engine has."""
-    project = open_project(options.root)
-    state = engine_state()
-    chosen = project.select(options.tags)
-    plans = [_plan_of_image(project, row) for row in chosen]
-    targets = [target for one in plans for target in one.targets]
-    return _verify_all(project, targets, state, {}, as_json=options.json)
-
-
-def _plan_of_image(project: Project, row: Row) -> Plan:
-    """The plan of an image that is there: its base is the one its label names."""
-    plan = project.plan([row], project.matrix.bases[0])
-    image = local_image(plan.targets[0].reference)
-    if image is None:
-        raise VerifyError(f"{plan.targets[0].reference}: the engine has no such image; run `nox -s build -- {row.tag}`")
-    named = dict(image.labels).get(OCI + "base.name")
-    base = next((one for one in project.matrix.bases if named in (one.name, one.image)), project.matrix.bases[0])
-    trimmed = dict(image.labels).get(f"{project.matrix.project.label_prefix}.trimmed") != NONE
-    return project.plan([row], base, trim=trimmed)
-
-
-def _verify_all(
-    project: Project, targets: Sequence[Target], state: EngineState, digests: Mapping[str, str], *, as_json: bool
-) -> int:
-    """Verify images one after the other; 1 when there is any finding, else 0."""
-    findings = 0
-    for target in targets:
-        report = _verify(project, target, state, digests.get(target.name))
-        path = _report_path(project, target)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(report_json(report), encoding="utf-8")
-        if as_json:
-            print(report_json(report), end="")
-        else:
-            print_report(report)
-        findings += len(report.findings)
-        verdict = f"{len(report.findings)} findings" if report.findings else "clean"
-        say(f"verify {report.tag}: {verdict}; report: {path}")
-    return 1 if findings else 0
-
-
-def _verify(project: Project, target: Target, state: EngineState, digest: str | None) -> Report:
-    image = local_image(target.reference)
-    if image is None:
-        raise VerifyError(f"{target.reference}: the engine has no such image; run `nox -s build -- {target.tag}`")
-    emulated = target.platform.partition("/")[2] != state.architecture
-    how = "under emulation, which takes some minutes" if emulated else "natively"
-    say(f"verify {target.tag}: looking inside the image, {how}")
-    probe = _probe(project)
-    try:
-        output = run_python(
-            target.reference, probe, modules_of(target), platform=target.platform, timeout_s=_PROBE_TIMEOUT_S
-        )
-        said = parse_probe(output, target.reference)
-    except VerifyError as err:
-        # Then every check is a finding, one with the reason: the report is written, and the next image looked at.
-        said = {"machine": {"error": str(err)}}
-    return compare(
-        target,
-        image,
-        said,
-        components=project.matrix.components,
-        built_digest=digest,
-        probe_digest=_probe_digest(project, target),
-        emulated=emulated,
-    )
-
-
-def _is_known_clean(project: Project, target: Target, digest: str) -> bool:
-    """Whether just this image was verified before: then a build need not look again."""
-    path = _report_path(project, target)
-    if not path.exists():
-        return False
-    text = path.read_text(encoding="utf-8")
-    return is_clean_report(text, digest=digest, probe_digest=_probe_digest(project, target))
-
-
-def _probe_digest(project: Project, target: Target) -> str:
-    """Of the probe and of what it is to try, which no digest of an image tells."""
-    return sha256_of("\0".join([_probe(project), *modules_of(target)]).encode())
-
-
-def _probe(project: Project) -> str:
-    return (project.recipes / "scripts" / "probe.py").read_text(encoding="utf-8")
-
-
-def _report_path(project: Project, target: Target) -> Path:
-    return project.build / "reports" / f"{target.name}.json"
 
 
 class _Clock:

@@ -13,7 +13,7 @@ from sparkbake.compare import DIFFERENCE_HEADERS, Difference, difference_rows
 from sparkbake.delta import Delta, PackageChange
 from sparkbake.deltaread import Named, read_delta
 from sparkbake.errors import UsageError
-from sparkbake.images import open_image, remote_image
+from sparkbake.images import OpenImage, open_image, remote_image
 from sparkbake.project import Project, open_project
 from sparkbake.saving import save_image
 from sparkbake.tables import print_table, say
@@ -83,6 +83,31 @@ def open_source(project: Project, asked: str, source: Source, *, platform: str, 
         save_image(project.plan(row, project.matrix.bases[0]).targets[0].reference, source.place, path)
     opened = open_image(path, platform=platform)
     return Named(name=asked, info=opened.info, opened=opened)
+
+
+def open_contents(project: Project, asked: str, *, platform: str | None, stack: ExitStack) -> tuple[str, OpenImage]:
+    """Open one image whose layers are on this machine; what is made for that goes when `stack` ends.
+
+    Args:
+        platform: which of several images; None for that of the matrix.
+
+    Returns:
+        Its name for people, and the image.
+
+    Raises:
+        UsageError: it is in a registry, or named in no form that is known.
+        ImageError: it cannot be read.
+    """
+    source = source_of(asked, [row.tag for row in project.rows])
+    named = None
+    if source.kind != "registry":
+        named = open_source(project, asked, source, platform=platform or project.matrix.chip.platform, stack=stack)
+    if named is None or named.opened is None:
+        raise UsageError(
+            f"got '{asked}', whose layers would have to be fetched whole; expected an image that is here: "
+            "pull it, `docker image save` it to a file, and name that as oci:FILE"
+        )
+    return named.name, named.opened
 
 
 # ---- how it looks
@@ -160,5 +185,5 @@ def _mb(size_bytes: int | None) -> str:
 def print_differences(found: Sequence[Difference]) -> None:
     """Differences of two images, for a person: the first 50 of each layer, and how many more there are."""
     # A file name that is no UTF-8 must not end the output.
-    rows = [tuple(cell.encode(errors="backslashreplace").decode() for cell in row) for row in difference_rows(found)]
+    rows = difference_rows(found)
     print_table(DIFFERENCE_HEADERS, rows, title=f"{len(found)} differences")

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from sparkbake.checks import read_rules
 from sparkbake.consistency import RELEASE_COMPONENTS, check_references, check_variants
 from sparkbake.fields import NAME, Fields, read_fields, read_text
 from sparkbake.model import (
@@ -70,6 +71,7 @@ def parse_matrix(text: str, name: str) -> Matrix:
         own_layer_bytes=_bytes(root, "own_layer_bytes"),
         collisions=tuple(_collision(one) for one in root.items_or_empty("collisions")),
         trims=tuple(_trim(one) for one in root.items_or_empty("trims")),
+        rules=read_rules(root.mapping("checks"), bases.keys),
         foundations=tuple(
             _foundation(key, foundations.mapping(key), foundations, components.keys) for key in foundations.keys
         ),

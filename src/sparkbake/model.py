@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
 
+from sparkbake.rules import Rules
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -220,6 +222,7 @@ class Matrix:
     own_layer_bytes: int
     collisions: tuple[Collision, ...]
     trims: tuple[Trim, ...]
+    rules: Rules
     foundations: tuple[Foundation, ...]
     releases: tuple[Release, ...]
 

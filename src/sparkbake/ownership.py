@@ -92,8 +92,8 @@ def _distributions(layers: Sequence[LayerContents]) -> Iterator[tuple[str, str, 
         for path, text in layer.records:
             found = _RECORD.fullmatch(path)
             if found:
-                site, name, version = found.groups()
-                yield _normalised(name), version, [path, *_recorded(path, site, text)]
+                _site, name, version = found.groups()
+                yield _normalised(name), version, [path, *recorded(path, text)]
 
 
 def _normalised(name: str) -> str:
@@ -101,8 +101,15 @@ def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _recorded(path: str, site: str, text: str) -> Iterator[str]:
-    """Paths in an image: https://packaging.python.org/en/latest/specifications/recording-installed-packages/."""
+def recorded(path: str, text: str) -> Iterator[str]:
+    """Paths in an image that a RECORD lists.
+
+    https://packaging.python.org/en/latest/specifications/recording-installed-packages/
+
+    Raises:
+        ImageError: it is no CSV.
+    """
+    site = posixpath.dirname(posixpath.dirname(path))
     try:
         for row in csv.reader(text.splitlines(keepends=True), strict=True):
             if row:

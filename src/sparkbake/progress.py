@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _KEPT_LINES = 20
-# BuildKit's own steps, and the second half of each `COPY --link`.
 _CANCELED = "context canceled"
+# BuildKit's own steps, and the second half of each `COPY --link`.
 _UNREMARKABLE = ("[internal]", "] LINK ", "[context ", "resolving provenance")
 # What the recipes' own scripts say of their progress.
 _REMARKS = ("layout: ", "os-packages: ")

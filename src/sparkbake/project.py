@@ -2,13 +2,15 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparkbake.baselock import base_lock_from_json
 from sparkbake.errors import LockError
-from sparkbake.frozen import freeze, registry_base
-from sparkbake.lockfile import load_lock
+from sparkbake.frozen import freeze, read_base_lock, registry_base
+from sparkbake.lockfile import base_lock_path, load_lock
 from sparkbake.matrix import load_matrix, rows
 from sparkbake.mirrors import Mirrors, load_mirrors
 from sparkbake.model import Base, ContextFile, Lock, Matrix, Plan, Row, Target
@@ -76,6 +78,19 @@ class Project:
         manifest = next(one.content for one in files if one.path.name == "manifest.json")
         return str(json.loads(manifest)["plan_digest"])
 
+    def os_packages(self, target: Target) -> dict[str, str] | None:
+        """Name to version of the packages that a target's base consists of; None of a base from a registry.
+
+        Raises:
+            LockError: the lock of the base is missing or damaged.
+        """
+        if target.base.image:
+            return None
+        lock = base_lock_from_json(
+            read_base_lock(target.base, self.locks), str(base_lock_path(self.locks, target.base))
+        )
+        return {one.name: one.version for one in lock.packages_of(target.platform.partition("/")[2])}
+
     def mirrors(self, path: Path | None) -> Mirrors:
         return load_mirrors(path, tuple(one.name for one in self.matrix.bases)) if path else Mirrors()
 
@@ -97,3 +112,15 @@ def cache_folder() -> Path:
     if named:
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparkbake"
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all, with its folder; to what is no file (/dev/stdout) as it goes."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".new-", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)

@@ -20,7 +20,7 @@ from sparkbake.expected import (
 from sparkbake.imageinfo import ImageInfo
 from sparkbake.images import open_image
 from sparkbake.model import Plan, Target
-from sparkbake.project import Project
+from sparkbake.project import Project, write_file
 from sparkbake.saving import save_image
 from sparkbake.tables import say
 
@@ -148,10 +148,9 @@ def expected_of(info: ImageInfo, plan_digest: str, engine: str) -> Expected:
 def write_record(project: Project, tag: str, bases: dict[str, Expected]) -> None:
     """Replace the record of a row."""
     path = record_path(project.locks, tag)
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = record_json(tag, bases)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         say(f"{path}: unchanged")
         return
-    path.write_text(text, encoding="utf-8")
+    write_file(path, text)
     say(f"{path}: written")

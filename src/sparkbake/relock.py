@@ -1,7 +1,6 @@
 """The `lock` command: resolve rows or a base anew and replace their locks."""
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from sparkbake.baselock import base_lock_to_json
@@ -15,7 +14,7 @@ from sparkbake.lockfile import base_lock_path, image_lock_to_json, lock_path, lo
 from sparkbake.mirrors import Mirrors
 from sparkbake.model import Base, ImageLock
 from sparkbake.oci import Architecture
-from sparkbake.project import Project, open_project
+from sparkbake.project import Project, open_project, write_file
 from sparkbake.tables import say
 
 _ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
@@ -86,9 +85,5 @@ def _write_lock(path: Path, text: str, *, frozen: bool) -> None:
         return
     if frozen and before is not None:
         raise LockError(f"{path}: belongs to a published row, which may not change; give the new one another version")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".lock-", delete=False, encoding="utf-8") as file:
-        file.write(text)
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    write_file(path, text)
     say(f"{path}: written")

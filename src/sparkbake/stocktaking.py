@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 
-from sparkbake.comparing import open_source, source_of
+from sparkbake.comparing import open_contents
 from sparkbake.devicecode import VERDICTS, Tally
-from sparkbake.errors import UsageError
-from sparkbake.inventory import DeviceFile, Inventory, read_inventory
+from sparkbake.inventory import DeviceFile, Inventory, inventory_of
 from sparkbake.project import open_project
+from sparkbake.survey import read_survey
 from sparkbake.tables import print_table, say
 
 SCHEMA = 1
@@ -30,17 +30,10 @@ def inventory(options: argparse.Namespace) -> int:
     """
     project = open_project(options.root)
     chip = project.matrix.chip
-    source = source_of(options.image, [row.tag for row in project.rows])
-    if source.kind == "registry":
-        raise UsageError(
-            f"got '{options.image}', whose layers would have to be fetched whole; expected an image that is here: "
-            "pull it, `docker image save` it to a file, and name that as oci:FILE"
-        )
     with ExitStack() as stack:
-        named = open_source(project, options.image, source, platform=options.platform or chip.platform, stack=stack)
-        if named.opened is None:
-            raise UsageError(f"got '{options.image}', expected an image whose layers are on this machine")
-        found = read_inventory(named.opened, named.name, say, compute_capability=chip.compute_capability)
+        name, image = open_contents(project, options.image, platform=options.platform, stack=stack)
+        survey = read_survey(image, name, say, compute_capability=chip.compute_capability)
+    found = inventory_of(survey, compute_capability=chip.compute_capability)
     if options.json:
         print(json.dumps(as_json(found), indent=2, sort_keys=True))
     else:

@@ -26,13 +26,18 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     """Write a table to standard output; as wide as it needs when that is no terminal."""
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, soft_wrap=False)
     if title:
-        console.print(f"[bold]{escape(title)}[/bold]", highlight=False)
+        console.print(f"[bold]{_shown(title)}[/bold]", highlight=False)
     table = Table(*headers, box=None, pad_edge=False, header_style="bold", show_header=any(headers))
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*map(_shown, row))
     console.print(table)
     if title:
         console.print()
+
+
+def _shown(text: str) -> str:
+    """For rich; the name of a file need not be UTF-8."""
+    return escape(text.encode(errors="backslashreplace").decode())
 
 
 def row_cells(row: Row, locked: str) -> tuple[str, ...]:
@@ -112,11 +117,19 @@ def print_plan(plan: Plan, cost: Estimate, base: str) -> None:
 
 def print_report(report: Report) -> None:
     """A verify report, for a person."""
-    how = "under emulation" if report.emulated else "natively"
-    print_table(("looked at", f"found ({how})"), report.facts, title=report.reference)
+    print_table(("looked at", f"found (programs: {report.programs})"), report.facts, title=report.reference)
     if report.findings:
         print_table(
-            ("finding", "found", "expected"),
-            [(one.check, one.found, one.expected) for one in report.findings],
+            ("finding", "about", "found", "expected", "what to do"),
+            [
+                (f"{one.severity}: {one.id}", one.subject, one.found, one.expected, one.remedy)
+                for one in report.findings
+            ],
             title=f"{len(report.findings)} findings",
+        )
+    if report.waived:
+        print_table(
+            ("waived", "about", "until", "because"),
+            [(one.finding.id, one.finding.subject, one.expires, one.reason) for one in report.waived],
+            title=f"{len(report.waived)} findings that matrix.yaml waives",
         )

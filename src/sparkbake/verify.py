@@ -1,85 +1,79 @@
-"""Look inside an image and hold it against its plan: labels, versions, packages, and whether the programs start."""
+"""Hold what an image's own programs say of it against its plan, and put together what is reported of an image."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sparkbake.errors import VerifyError
-from sparkbake.model import Component, LocalImage, Target
-from sparkbake.versions import cuda_short, same_version
+from sparkbake.findings import Finding, Waived, of_build
+from sparkbake.model import Component, Pairs, Target
+from sparkbake.versions import is_same_cuda, same_version
+
+SCHEMA = 1
+
+Programs = Literal["natively", "under emulation", "not run"]
+# What recipes/scripts/probe.py prints: check to {"value": ...} or {"error": ...}, and "seconds".
+Probe = Mapping[str, Mapping[str, Any]]
 
 _MACHINES = {"linux/arm64": "aarch64", "linux/amd64": "x86_64"}
 # Checks of the probe whose value is fact enough: they must only not fail.
-_MUST_RUN = ("gcc", "g++", "python_headers", "ray_command", "libraries", "linkable", "nvcc")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """Something in the image that is not as the plan says.
-
-    Attributes:
-        check: what was looked at, "label dev.scitrera.torch_version".
-    """
-
-    check: str
-    found: str
-    expected: str
+_MUST_RUN = ("gcc", "g++", "python_headers", "ray_command", "libraries", "linkable", "nvcc", "ptxas_for_chip")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What was looked at and what was wrong with it; clean when there are no findings.
+    """What was looked at and what was wrong with it; clean without findings that are errors.
 
     Attributes:
-        probe_digest: of the script that looked inside, 'sha256:' + 64 hex.
-        emulated: whether the image's programs ran under emulation.
+        name: of the target.
+        reference: the image, or the file that it was read from.
+        digest: of its manifest, 'sha256:' + 64 hex.
+        plan_digest: of what this checkout would build it from.
+        checks_digest: of all that looked at it; see verifying.
+        programs: how its programs ran.
         facts: check to what was seen, for people.
     """
 
     tag: str
+    name: str
     reference: str
     digest: str
-    probe_digest: str
-    emulated: bool
-    facts: tuple[tuple[str, str], ...]
+    plan_digest: str
+    checks_digest: str
+    programs: Programs
+    facts: Pairs
     findings: tuple[Finding, ...]
+    waived: tuple[Waived, ...]
+
+    @property
+    def errors(self) -> int:
+        return sum(one.severity == "error" for one in self.findings)
 
 
-def compare(
-    target: Target,
-    image: LocalImage,
-    probe: Mapping[str, Mapping[str, Any]],
-    *,
-    components: tuple[Component, ...],
-    built_digest: str | None,
-    probe_digest: str,
-    emulated: bool,
-) -> Report:
-    """Hold an image against its plan.
-
-    Args:
-        probe: what recipes/scripts/probe.py printed inside the image.
-        built_digest: of the build that is being verified; None when an image found in the engine is.
-    """
-    findings = [*_identity(target, image, built_digest), *_labels(target, image)]
-    findings += _programs(target, probe)
-    findings += _packages(target, probe)
-    findings += _components(target, probe, components)
-    findings += _torch(target, probe)
-    findings += _trims(target, probe)
-    return Report(
-        tag=target.tag,
-        reference=target.reference,
-        digest=image.digest,
-        probe_digest=probe_digest,
-        emulated=emulated,
-        facts=_facts(image, probe),
-        findings=tuple(findings),
+def judge_probe(target: Target, probe: Probe, components: Sequence[Component]) -> tuple[Finding, ...]:
+    """Hold what recipes/scripts/probe.py printed inside an image against its plan."""
+    return (
+        *_programs(target, probe),
+        *_packages(target, probe),
+        *_components(target, probe, components),
+        *_torch(target, probe),
+        *_trims(target, probe),
     )
 
 
-def parse_probe(output: str, reference: str) -> Mapping[str, Mapping[str, Any]]:
+def judge_identity(target: Target, digest: str, built_digest: str | None) -> tuple[Finding, ...]:
+    """Hold the image that is looked at against the build that is being verified.
+
+    Args:
+        built_digest: None when an image that was found is verified.
+    """
+    if built_digest is None or digest == built_digest:
+        return ()
+    return (of_build("digest", target.reference, tag=target.tag, found=digest, expected=built_digest),)
+
+
+def parse_probe(output: str, reference: str) -> Probe:
     """The probe's report: the last line of what it printed.
 
     Raises:
@@ -95,44 +89,34 @@ def parse_probe(output: str, reference: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def report_json(report: Report) -> str:
-    return json.dumps({**asdict(report), "facts": dict(report.facts), "clean": not report.findings}, indent=2) + "\n"
+    """A report for machines, as report.schema.json has it."""
+    body = {"schema": SCHEMA, **asdict(report), "facts": dict(report.facts), "clean": not report.errors}
+    return json.dumps(body, indent=2) + "\n"
 
 
-def is_clean_report(text: str, *, digest: str, probe_digest: str) -> bool:
-    """Whether a report says that just this image was found clean by just this probe."""
+def is_clean_report(text: str, *, digest: str, checks_digest: str, today: str) -> bool:
+    """Whether a report says that just this image was found clean by just these checks, its programs run.
+
+    Args:
+        today: YYYY-MM-DD; a waiver may have expired since.
+    """
     try:
         body = json.loads(text)
     except json.JSONDecodeError:
         return False
-    wanted = {"digest": digest, "probe_digest": probe_digest, "clean": True}
-    return isinstance(body, dict) and all(body.get(key) == value for key, value in wanted.items())
+    wanted = {"schema": SCHEMA, "digest": digest, "checks_digest": checks_digest, "clean": True}
+    return (
+        isinstance(body, dict)
+        and all(body.get(key) == value for key, value in wanted.items())
+        and body.get("programs") != "not run"
+        and all(one["expires"] >= today for one in body["waived"])
+    )
 
 
-def _identity(target: Target, image: LocalImage, built_digest: str | None) -> list[Finding]:
-    findings = []
-    if built_digest is not None and image.digest != built_digest:
-        findings.append(Finding(check="digest", found=image.digest, expected=built_digest))
-    architecture = target.platform.partition("/")[2]
-    if image.architecture != architecture:
-        findings.append(Finding(check="architecture", found=image.architecture, expected=architecture))
-    return findings
-
-
-def _labels(target: Target, image: LocalImage) -> list[Finding]:
-    found = dict(image.labels)
-    return [
-        Finding(check=f"label {key}", found=found.get(key, "nothing"), expected=value)
-        for key, value in target.labels
-        if found.get(key) != value
-    ]
-
-
-def _programs(target: Target, probe: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
-    findings = [
-        Finding(check=name, found=str(probe.get(name, {}).get("error", "no such check in the report")), expected="runs")
-        for name in _MUST_RUN
-        if "value" not in probe.get(name, {})
-    ]
+def _programs(target: Target, probe: Probe) -> Iterator[Finding]:
+    for name in _MUST_RUN:
+        if "value" not in probe.get(name, {}):
+            yield of_build("program", name, tag=target.tag, found=_value(probe, name), expected="runs")
     versions = dict(target.versions)
     wanted = {
         "machine": _MACHINES[target.platform],
@@ -143,59 +127,60 @@ def _programs(target: Target, probe: Mapping[str, Mapping[str, Any]]) -> list[Fi
     }
     for name, expected in wanted.items():
         found = _value(probe, name)
-        good = found == expected or (name in ("python", "ptxas") and _same_minor(found, expected))
-        if not good:
-            findings.append(Finding(check=name, found=found, expected=expected))
-    return findings
+        if found != expected and not (name in ("python", "ptxas") and _same_minor(found, expected)):
+            yield of_build("program", name, tag=target.tag, found=found, expected=expected)
 
 
-def _packages(target: Target, probe: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+def _packages(target: Target, probe: Probe) -> Iterator[Finding]:
     """Every locked package at its version, and no other."""
     installed = probe.get("distributions", {}).get("value")
     if not isinstance(installed, dict):
-        return [Finding(check="distributions", found=_value(probe, "distributions"), expected="a list of packages")]
+        found = _value(probe, "distributions")
+        yield of_build("program", "distributions", tag=target.tag, found=found, expected="a list of packages")
+        return
     locked = {one.name: one.version for one in target.environment.wheels}
-    return [
-        Finding(check=f"package {name}", found=installed.get(name, "nothing"), expected=locked.get(name, "nothing"))
-        for name in sorted({*locked, *installed})
-        if not _agree(installed.get(name), locked.get(name))
-    ]
+    for name in sorted({*locked, *installed}):
+        if not _agree(installed.get(name), locked.get(name)):
+            found, expected = installed.get(name, "nothing"), locked.get(name, "nothing")
+            yield of_build("package", name, tag=target.tag, found=found, expected=expected)
 
 
-def _components(
-    target: Target, probe: Mapping[str, Mapping[str, Any]], components: tuple[Component, ...]
-) -> list[Finding]:
+def _components(target: Target, probe: Probe, components: Sequence[Component]) -> Iterator[Finding]:
     """Every version label equals what the package in the image says of itself."""
     installed = probe.get("distributions", {}).get("value") or {}
     versions = dict(target.versions)
-    return [
-        Finding(
-            check=f"component {one.name}", found=installed.get(one.distribution, "nothing"), expected=versions[one.name]
-        )
-        for one in components
-        if not _agree(installed.get(one.distribution), versions[one.name])
-    ]
+    for one in components:
+        found, expected = installed.get(one.distribution), versions[one.name]
+        if not _agree(found, expected):
+            yield of_build("component", one.name, tag=target.tag, found=found or "nothing", expected=expected)
 
 
-def _torch(target: Target, probe: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+def _torch(target: Target, probe: Probe) -> Iterator[Finding]:
     said = probe.get("torch", {}).get("value")
     if not isinstance(said, dict):
-        return [Finding(check="import torch", found=_value(probe, "torch"), expected="runs")]
-    versions = dict(target.versions)
-    findings = []
-    if not said.get("cuda") or "+cpu" in str(said.get("version")):
-        findings.append(Finding(check="torch build", found=f"CPU-only, {said.get('version')}", expected="a CUDA build"))
-    elif cuda_short(str(said["cuda"])) != cuda_short(versions["cuda"]):
-        findings.append(Finding(check="torch.version.cuda", found=str(said["cuda"]), expected=versions["cuda"]))
-    if not _agree(str(said.get("version")), versions["torch"]):
-        findings.append(Finding(check="torch.__version__", found=str(said.get("version")), expected=versions["torch"]))
-    if not _agree(str(said.get("nccl")), versions["nccl"]):
-        findings.append(Finding(check="NCCL in torch", found=str(said.get("nccl")), expected=versions["nccl"]))
-    # Cubins of sm_120 run on compute capability 12.1: the same major, an equal or lower minor.
-    if not any(arch.startswith(("sm_120", "sm_121")) for arch in said.get("arches", [])):
-        found = " ".join(said.get("arches", [])) or "none"
-        findings.append(Finding(check="torch architectures", found=found, expected="sm_120 or sm_121 among them"))
-    return findings
+        yield of_build("program", "torch", tag=target.tag, found=_value(probe, "torch"), expected="imports")
+        return
+    versions, version = dict(target.versions), str(said.get("version"))
+    faults = {
+        "version": (version, versions["torch"], not _agree(version, versions["torch"])),
+        # Cubins of sm_120 run on compute capability 12.1: the same major, an equal or lower minor.
+        "architectures": (
+            " ".join(said.get("arches", [])) or "none",
+            "sm_120 or sm_121 among them",
+            not any(arch.startswith(("sm_120", "sm_121")) for arch in said.get("arches", [])),
+        ),
+    }
+    if "nccl" in versions:
+        nccl = str(said.get("nccl"))
+        faults["NCCL"] = (nccl, versions["nccl"], not _agree(nccl, versions["nccl"]))
+    if not said.get("cuda") or "+cpu" in version:
+        faults["build"] = (f"CPU-only, {version}", "a CUDA build", True)
+    else:
+        cuda = str(said["cuda"])
+        faults["CUDA"] = (cuda, versions["cuda"], not is_same_cuda(cuda, versions["cuda"]))
+    for subject, (found, expected, wrong) in faults.items():
+        if wrong:
+            yield of_build("torch", subject, tag=target.tag, found=found, expected=expected)
 
 
 def modules_of(target: Target) -> tuple[str, ...]:
@@ -203,34 +188,26 @@ def modules_of(target: Target) -> tuple[str, ...]:
     return tuple(sorted({module for one in target.trims for module in one.imports}))
 
 
-def _trims(target: Target, probe: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+def _trims(target: Target, probe: Probe) -> Iterator[Finding]:
     """The image lacks files of just the packages that the plan trims, and what uses the rest of them imports."""
     said, tried = (probe.get(name, {}).get("value") for name in ("trimmed", "imports"))
-    findings = [
-        Finding(check=name, found=_value(probe, name), expected="runs")
-        for name, value in (("trimmed", said), ("imports", tried))
-        if not isinstance(value, dict)
-    ]
-    if findings or not isinstance(said, dict) or not isinstance(tried, dict):
-        return findings
+    if not isinstance(said, dict) or not isinstance(tried, dict):
+        name = "imports" if isinstance(said, dict) else "trimmed"
+        yield of_build("program", name, tag=target.tag, found=_value(probe, name), expected="runs")
+        return
     planned = {one.package for one in target.trims}
-    findings += [
-        Finding(
-            check=f"trimmed {name}",
-            found="some files are left out" if name in said else "whole",
-            expected="some files are left out" if name in planned else "whole",
-        )
-        for name in sorted(planned.symmetric_difference(said))
-    ]
-    return findings + [
-        Finding(check=f"import {name}", found=str(tried.get(name, "not tried")), expected="imports")
-        for name in modules_of(target)
-        if tried.get(name) != "imports"
-    ]
+    states = {True: "some files are left out", False: "whole"}
+    for name in sorted(planned.symmetric_difference(said)):
+        yield of_build("trim", name, tag=target.tag, found=states[name in said], expected=states[name in planned])
+    for name in modules_of(target):
+        if tried.get(name) != "imports":
+            found = str(tried.get(name, "not tried"))
+            yield of_build("import", name, tag=target.tag, found=found, expected="imports")
 
 
-def _facts(image: LocalImage, probe: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
-    facts = [("digest", image.digest), ("size in the engine", f"{image.size_bytes / 1e9:.2f} GB")]
+def probe_facts(probe: Probe) -> Pairs:
+    """What the programs of an image said, for people."""
+    facts = []
     for name in probe:
         value = probe[name].get("value")
         shown = f"{len(value)} packages" if name == "distributions" and isinstance(value, dict) else _value(probe, name)
@@ -244,7 +221,7 @@ def _facts(image: LocalImage, probe: Mapping[str, Mapping[str, Any]]) -> tuple[t
     return tuple(facts)
 
 
-def _value(probe: Mapping[str, Mapping[str, Any]], name: str) -> str:
+def _value(probe: Probe, name: str) -> str:
     one = probe.get(name, {})
     return str(one["value"]) if "value" in one else str(one.get("error", "no such check in the report"))
 

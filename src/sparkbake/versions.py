@@ -77,6 +77,18 @@ def cuda_short(version: str) -> str:
     return f"{first}{second}"
 
 
+def is_same_cuda(left: str, right: str) -> bool:
+    """Whether two CUDA versions are of one release; no version is of none.
+
+    >>> is_same_cuda("13.0", "13.0.3"), is_same_cuda("12.9", "13.0.3"), is_same_cuda("latest", "13.0.3")
+    (True, False, False)
+    """
+    if not is_version(left) or not is_version(right):
+        return False
+    one, two = ((*Version(text).release, 0)[:2] for text in (left, right))
+    return one == two
+
+
 def is_tag(text: str) -> bool:
     """Whether an image tag may consist of it."""
     return bool(_TAG.fullmatch(text))

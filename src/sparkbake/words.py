@@ -1,0 +1,166 @@
+"""Hold what an image says of itself against its plan: labels, config, manifest, packages, and what it lacks."""
+
+import json
+import posixpath
+import re
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from sparkbake.findings import Finding, of_build
+from sparkbake.imageinfo import parse_json
+from sparkbake.manifest import MANIFEST
+from sparkbake.model import Target
+from sparkbake.ownership import record_text, recorded
+from sparkbake.surveyed import Survey
+from sparkbake.versions import normalise, same_version
+
+# Of the environment; OS packages have theirs in dist-packages.
+_INFO = re.compile(r"(.*/site-packages)/([^/]+)-([^-/]+)\.dist-info/(RECORD|TRIMMED\.json)")
+# Keys of a config that are no setting of a recipe: labels are looked at by themselves, and the other is how Docker
+# writes CMD down.
+_OTHERWISE = {"Labels", "ArgsEscaped"}
+# What `verify` says of a package, too, when it has run the image's programs.
+_WHOLE, _TRIMMED = "whole", "some files are left out"
+
+
+def judge_words(survey: Survey, target: Target, context: Mapping[str, str], label_prefix: str) -> Iterator[Finding]:
+    """Find where an image says something else of itself than its plan.
+
+    Args:
+        context: path to content of the build context that the plan has for it.
+        label_prefix: of the labels that nobody but us sets, "org.example".
+
+    Raises:
+        ImageError: a TRIMMED.json or a RECORD is damaged.
+    """
+    yield from _labels(survey, target, label_prefix)
+    yield from _architecture(survey, target)
+    yield from _settings(survey, target, context["Dockerfile"])
+    yield from _manifest(survey, target, context["manifest.json"])
+    yield from _packages(survey, target)
+    yield from _trims(survey, target)
+
+
+def _labels(survey: Survey, target: Target, label_prefix: str) -> Iterator[Finding]:
+    """Every label of the plan, and no other of ours; a base may have some of its own."""
+    found, wanted = dict(survey.labels), dict(target.labels)
+    ours = {key for key in found if key.startswith(f"{label_prefix}.")}
+    for key in sorted({*wanted, *ours}):
+        if found.get(key) != wanted.get(key):
+            shown, expected = found.get(key, "nothing"), wanted.get(key, "nothing")
+            yield of_build("label", key, tag=target.tag, found=shown, expected=expected)
+
+
+def _architecture(survey: Survey, target: Target) -> Iterator[Finding]:
+    found = str(json.loads(survey.config).get("architecture"))
+    expected = target.platform.partition("/")[2]
+    if found != expected:
+        yield of_build("architecture", "config", tag=target.tag, found=found, expected=expected)
+
+
+def _settings(survey: Survey, target: Target, dockerfile: str) -> Iterator[Finding]:
+    """What a container starts with is what the recipe says and nothing else, so no LD_PRELOAD and no user."""
+    config = json.loads(survey.config).get("config") or {}
+    wanted = settings(dockerfile)
+    for key in sorted({*wanted, *config} - _OTHERWISE):
+        found, expected = config.get(key), wanted.get(key)
+        found = sorted(map(str, found)) if key == "Env" and found else found
+        if (found or None) != (expected or None):
+            yield of_build("config", key, tag=target.tag, found=_shown(found), expected=_shown(expected))
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value) if value else "nothing"
+
+
+def settings(dockerfile: str) -> dict[str, object]:
+    """What a Dockerfile of ours makes of a config; of a base nothing is left in it.
+
+    The last stage makes all of it, but for the shell, which an earlier one has set and all have since.
+    https://docs.docker.com/reference/dockerfile/ in the forms that recipes/ uses: ENV with name=value, CMD as JSON.
+    """
+    found: dict[str, object] = {"Env": [], "Cmd": None, "Entrypoint": None, "User": None, "WorkingDir": None}
+    if shells := re.findall(r"^SHELL (.*)$", dockerfile, re.MULTILINE):
+        found["Shell"] = json.loads(shells[-1])
+    last = dockerfile.rpartition("\nFROM ")[2].replace("\\\n", " ")
+    for word, _space, rest in (line.partition(" ") for line in last.splitlines()):
+        match word:
+            case "ENV":
+                found["Env"] = sorted(shlex.split(rest))
+            case "CMD" | "ENTRYPOINT":
+                found[word.capitalize()] = json.loads(rest)
+            case "USER":
+                found["User"] = rest
+            case "WORKDIR":
+                found["WorkingDir"] = rest
+    return found
+
+
+def _manifest(survey: Survey, target: Target, expected: str) -> Iterator[Finding]:
+    text = survey.texts.get(MANIFEST)
+    if text != expected.encode():
+        found = "no such file" if text is None else _differing(text, expected)
+        yield of_build(
+            "manifest", MANIFEST, tag=target.tag, found=found, expected="what this checkout would build the image from"
+        )
+
+
+def _differing(text: bytes, expected: str) -> str:
+    """The keys in which a manifest is not as expected."""
+    try:
+        found, wanted = json.loads(text), json.loads(expected)
+    except ValueError:
+        return "no JSON"
+    if not isinstance(found, dict):
+        return "no JSON object"
+    keys = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+    return f"other values of {', '.join(keys)}" if keys else "other white space"
+
+
+def _packages(survey: Survey, target: Target) -> Iterator[Finding]:
+    """Every locked package at its version, once, and no other."""
+    installed: dict[str, list[str]] = {}
+    for path in survey.texts:
+        if (found := _INFO.fullmatch(path)) and found[4] == "RECORD":
+            installed.setdefault(normalise(found[2]), []).append(found[3])
+    locked = {one.name: one.version for one in target.environment.wheels}
+    for name in sorted({*locked, *installed}):
+        versions, expected = installed.get(name, []), locked.get(name)
+        if expected is None or len(versions) != 1 or not same_version(expected, versions[0]):
+            shown = " and ".join(versions) or "nothing"
+            yield of_build("package", name, tag=target.tag, found=shown, expected=expected or "nothing")
+
+
+def _trims(survey: Survey, target: Target) -> Iterator[Finding]:
+    """The image lacks just the files that the plan trims: all that its patterns match, and no other."""
+    patterns: dict[str, list[str]] = {}
+    for one in target.trims:
+        patterns.setdefault(one.package, []).extend(one.paths)
+    lacking: dict[str, Iterator[Finding]] = {}
+    for path, text in survey.texts.items():
+        found = _INFO.fullmatch(path)
+        if found and found[4] != "RECORD" and normalise(found[2]) in patterns:
+            record = f"{posixpath.dirname(path)}/RECORD"
+            whole = [posixpath.normpath(f"{found[1]}/{one}") for one in patterns[normalise(found[2])]]
+            gone = {posixpath.normpath(f"{found[1]}/{one}") for one in parse_json(path, text)}
+            lacking[normalise(found[2])] = _left_out(survey, target, record=record, patterns=whole, gone=gone)
+        elif found and found[4] != "RECORD":
+            lacking[normalise(found[2])] = iter(())
+    for name in sorted({*patterns} ^ {*lacking}):
+        shown, expected = (_TRIMMED, _WHOLE) if name in lacking else (_WHOLE, _TRIMMED)
+        yield of_build("trim", name, tag=target.tag, found=shown, expected=expected)
+    for name in sorted({*patterns} & {*lacking}):
+        yield from lacking[name]
+
+
+def _left_out(
+    survey: Survey, target: Target, *, record: str, patterns: Sequence[str], gone: Collection[str]
+) -> Iterator[Finding]:
+    """Where what is gone of a package is not just what patterns match of its RECORD, but for what is beside that."""
+    text = record_text(survey.texts.get(record, b""), record)
+    listed = {path for path in recorded(record, text) if not path.startswith(f"{posixpath.dirname(record)}/")}
+    named = {path for path in listed if any(fnmatchcase(path, pattern) for pattern in patterns)}
+    for path in sorted(named ^ {*gone}):
+        shown, expected = ("left out", "there, as no trim names it") if path in gone else ("there", "left out")
+        yield of_build("trim", path, tag=target.tag, found=shown, expected=expected)
