@@ -87,6 +87,12 @@ def inventory(session: nox.Session) -> None:
 
 
 @nox.session
+def sbom(session: nox.Session) -> None:
+    """The bill of materials of an image: nox -s sbom -- IMAGE [--format spdx] [--output FILE]."""
+    sparkbake(session, "sbom", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the generated tables of README.md and docs/: nox -s docs [-- --check]."""
     sparkbake(session, "docs", *session.posargs)

@@ -26,6 +26,7 @@ _COMMANDS = {
     "delta": "comparing.delta",
     "reproduce": "reproduce.reproduce",
     "inventory": "stocktaking.inventory",
+    "sbom": "materials.sbom",
     "docs": "listing.docs",
 }
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_delta(commands)
     _add_reproduce(commands)
     _add_inventory(commands)
+    _add_sbom(commands)
     command = commands.add_parser("docs", help="write the tables that are generated into README.md and docs/")
     command.add_argument("--check", action="store_true", help="only say whether they are true")
     return parser
@@ -158,6 +160,13 @@ def _add_inventory(commands: _Commands) -> None:
     command.add_argument("image", metavar="IMAGE", help="an OCI archive or layout folder (oci:FILE), or a TAG")
     command.add_argument("--platform", metavar="OS/ARCH", help="which of several images (default: the matrix's)")
     command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_sbom(commands: _Commands) -> None:
+    command = commands.add_parser("sbom", help="the bill of materials of an image: every package, licence and source")
+    command.add_argument("image", metavar="IMAGE", help="an OCI archive or layout folder (oci:FILE), or a TAG")
+    command.add_argument("--format", choices=("cyclonedx", "spdx"), default="cyclonedx", help="(default: cyclonedx)")
+    command.add_argument("--output", type=Path, metavar="FILE", help="(default: the standard output)")
 
 
 def _add_tags(command: argparse.ArgumentParser, *, nargs: str = "+") -> None:
