@@ -93,6 +93,12 @@ def sbom(session: nox.Session) -> None:
 
 
 @nox.session
+def moe(session: nox.Session) -> None:
+    """Which tuned config vLLM opens: nox -s moe -- IMAGE --model PATH [--tp N] [--ep]."""
+    sparkbake(session, "moe", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the generated tables of README.md and docs/: nox -s docs [-- --check]."""
     sparkbake(session, "docs", *session.posargs)

@@ -27,6 +27,7 @@ _COMMANDS = {
     "reproduce": "reproduce.reproduce",
     "inventory": "stocktaking.inventory",
     "sbom": "materials.sbom",
+    "moe": "tuning.moe",
     "docs": "listing.docs",
 }
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reproduce(commands)
     _add_inventory(commands)
     _add_sbom(commands)
+    _add_moe(commands)
     command = commands.add_parser("docs", help="write the tables that are generated into README.md and docs/")
     command.add_argument("--check", action="store_true", help="only say whether they are true")
     return parser
@@ -167,6 +169,21 @@ def _add_sbom(commands: _Commands) -> None:
     command.add_argument("image", metavar="IMAGE", help="an OCI archive or layout folder (oci:FILE), or a TAG")
     command.add_argument("--format", choices=("cyclonedx", "spdx"), default="cyclonedx", help="(default: cyclonedx)")
     command.add_argument("--output", type=Path, metavar="FILE", help="(default: the standard output)")
+
+
+def _add_moe(commands: _Commands) -> None:
+    command = commands.add_parser("moe", help="which tuned config vLLM opens on a GB10 for a model's experts")
+    command.add_argument("image", metavar="IMAGE", help="an OCI archive or layout folder (oci:FILE), or a TAG")
+    command.add_argument("--model", type=Path, metavar="PATH", help="a model's folder or its config.json")
+    command.add_argument("--tp", type=int, default=1, metavar="N", help="over how many GPUs it is split (default: 1)")
+    command.add_argument("--ep", action="store_true", help="share out whole experts: --enable-expert-parallel")
+    command.add_argument("--experts", type=int, metavar="E", help="instead of --model: experts of a layer")
+    command.add_argument("--intermediate", type=int, metavar="N", help="instead of --model: inner size of an expert")
+    command.add_argument("--dtype", metavar="D", help="instead of --model: bf16, fp8_w8a8, int4_w4a16, ...")
+    command.add_argument("--block-shape", metavar="N,K", help="instead of --model: blocks with one scale")
+    command.add_argument("--all", action="store_true", help="check the configs for other chips, too")
+    command.add_argument("--platform", metavar="OS/ARCH", help="which of several images (default: the matrix's)")
+    command.add_argument("--json", action="store_true", help="for machines")
 
 
 def _add_tags(command: argparse.ArgumentParser, *, nargs: str = "+") -> None:
