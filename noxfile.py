@@ -99,6 +99,12 @@ def moe(session: nox.Session) -> None:
 
 
 @nox.session
+def patches(session: nox.Session) -> None:
+    """Patches of vLLM: nox -s patches [-- RELEASE [--json] [--apply TREE]]."""
+    sparkbake(session, "patches", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the generated tables of README.md and docs/: nox -s docs [-- --check]."""
     sparkbake(session, "docs", *session.posargs)

@@ -55,6 +55,7 @@ PURE = (
     "moecheck",
     "moerules",
     "modelconfig",
+    "patches",
     "words",
     "examine",
     "expected",
@@ -63,6 +64,8 @@ PURE = (
 ORDER = (
     *PURE,
     "process",
+    "series",
+    "patching",
     "oci",
     "blobs",
     "images",
@@ -82,6 +85,7 @@ ORDER = (
     "preflight",
     "bases",
     "remote",
+    "sources",
     "lock",
     "build",
     "verify",
@@ -98,6 +102,7 @@ ORDER = (
     "tuning",
     "reproduce",
     "listing",
+    "patchlist",
     "relock",
     "cli",
 )

@@ -28,6 +28,7 @@ _COMMANDS = {
     "inventory": "stocktaking.inventory",
     "sbom": "materials.sbom",
     "moe": "tuning.moe",
+    "patches": "patchlist.patches",
     "docs": "listing.docs",
 }
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_inventory(commands)
     _add_sbom(commands)
     _add_moe(commands)
+    _add_patches(commands)
     command = commands.add_parser("docs", help="write the tables that are generated into README.md and docs/")
     command.add_argument("--check", action="store_true", help="only say whether they are true")
     return parser
@@ -183,6 +185,14 @@ def _add_moe(commands: _Commands) -> None:
     command.add_argument("--block-shape", metavar="N,K", help="instead of --model: blocks with one scale")
     command.add_argument("--all", action="store_true", help="check the configs for other chips, too")
     command.add_argument("--platform", metavar="OS/ARCH", help="which of several images (default: the matrix's)")
+    command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_patches(commands: _Commands) -> None:
+    command = commands.add_parser("patches", help="which patches of vLLM a release has, and why")
+    command.add_argument("release", nargs="?", metavar="RELEASE", help="of vLLM (default: all)")
+    command.add_argument("--apply", type=Path, metavar="TREE", help="apply them to these sources")
+    command.add_argument("--variant", metavar="NAME", help="a build other than the default: 12.1")
     command.add_argument("--json", action="store_true", help="for machines")
 
 

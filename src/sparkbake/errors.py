@@ -72,7 +72,9 @@ class ProcessError(SparkbakeError):
 
 
 class BuildError(SparkbakeError):
-    """BuildKit could not build a target; the message names target, step, last lines and the full log."""
+    """BuildKit could not build a target (the message names target, step, last lines and the full log), or a patch does
+    not apply.
+    """
 
     exit_code = 7
 
