@@ -27,9 +27,9 @@ def prepare(session: nox.Session, name: str) -> None:
     stamp.write_text(digest, encoding="utf-8")
 
 
-def sparkbake(session: nox.Session, command: str, *arguments: str) -> None:
+def sparkbake(session: nox.Session, command: str, *arguments: str, requirements: str = "run") -> None:
     """Call the project's command line from its sources."""
-    prepare(session, "run")
+    prepare(session, requirements)
     session.run(
         "python", "-m", "sparkbake.cli", "--root", str(ROOT), command, *arguments,
         env={"PYTHONPATH": str(ROOT / "src")},
@@ -99,6 +99,12 @@ def moe(session: nox.Session) -> None:
 
 
 @nox.session
+def kernels(session: nox.Session) -> None:
+    """Which kernels a release compiles for the chip: nox -s kernels -- TAG [--arch LIST] [--patched]."""
+    sparkbake(session, "kernels", *session.posargs, requirements="kernels")
+
+
+@nox.session
 def patches(session: nox.Session) -> None:
     """Patches of vLLM: nox -s patches [-- RELEASE [--json] [--apply TREE]]."""
     sparkbake(session, "patches", *session.posargs)
@@ -155,6 +161,7 @@ def update_requirements(session: nox.Session) -> None:
     sources = {
         "quickstart": [],
         "run": ["pyproject.toml"],
+        "kernels": ["pyproject.toml"],
         "tests": ["pyproject.toml"],
         "lint": ["pyproject.toml"],
     }

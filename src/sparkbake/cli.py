@@ -28,6 +28,7 @@ _COMMANDS = {
     "inventory": "stocktaking.inventory",
     "sbom": "materials.sbom",
     "moe": "tuning.moe",
+    "kernels": "kernelrun.kernels",
     "patches": "patchlist.patches",
     "docs": "listing.docs",
 }
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_inventory(commands)
     _add_sbom(commands)
     _add_moe(commands)
+    _add_kernels(commands)
     _add_patches(commands)
     command = commands.add_parser("docs", help="write the tables that are generated into README.md and docs/")
     command.add_argument("--check", action="store_true", help="only say whether they are true")
@@ -185,6 +187,19 @@ def _add_moe(commands: _Commands) -> None:
     command.add_argument("--block-shape", metavar="N,K", help="instead of --model: blocks with one scale")
     command.add_argument("--all", action="store_true", help="check the configs for other chips, too")
     command.add_argument("--platform", metavar="OS/ARCH", help="which of several images (default: the matrix's)")
+    command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_kernels(commands: _Commands) -> None:
+    command = commands.add_parser(
+        "kernels", help="which kernels vLLM's own build files compile for the chip; fetches sources once"
+    )
+    command.add_argument("tags", nargs="*", metavar="TAG", help="as `list` shows it, a pattern, or a vLLM release")
+    command.add_argument("--arch", default="12.0f", metavar="LIST", help="TORCH_CUDA_ARCH_LIST (default: 12.0f)")
+    command.add_argument("--cuda", metavar="VERSION", help="CUDA release (default: that of the row, else 13.0)")
+    command.add_argument("--patched", action="store_true", help="with the patches that the release gets")
+    command.add_argument("--variant", metavar="NAME", help="and with those of this variant: 12.1")
+    command.add_argument("--write", action="store_true", help="write docs/kernels.md anew")
     command.add_argument("--json", action="store_true", help="for machines")
 
 
