@@ -111,6 +111,12 @@ def patches(session: nox.Session) -> None:
 
 
 @nox.session
+def doctor(session: nox.Session) -> None:
+    """What this host lacks: nox -s doctor [-- TAG] [--port N] [--model-dir DIR] [--json]."""
+    sparkbake(session, "doctor", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the generated tables of README.md and docs/: nox -s docs [-- --check]."""
     sparkbake(session, "docs", *session.posargs)

@@ -61,11 +61,18 @@ PURE = (
     "words",
     "examine",
     "expected",
+    "hostvalues",
+    "hostread",
+    "hostchecks",
+    "hostresources",
+    "doctor",
+    "doctorneeds",
 )
 # Each module may import only from those before it.
 ORDER = (
     *PURE,
     "process",
+    "hostfacts",
     "series",
     "patching",
     "oci",
@@ -107,6 +114,7 @@ ORDER = (
     "kernelrun",
     "patchlist",
     "relock",
+    "doctoring",
     "cli",
 )
 IMPURE = {"docker", "http", "os", "random", "requests", "secrets", "shutil", "socket", "subprocess", "tempfile", "time"}

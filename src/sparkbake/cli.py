@@ -30,6 +30,7 @@ _COMMANDS = {
     "moe": "tuning.moe",
     "kernels": "kernelrun.kernels",
     "patches": "patchlist.patches",
+    "doctor": "doctoring.doctor",
     "docs": "listing.docs",
 }
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_moe(commands)
     _add_kernels(commands)
     _add_patches(commands)
+    _add_doctor(commands)
     command = commands.add_parser("docs", help="write the tables that are generated into README.md and docs/")
     command.add_argument("--check", action="store_true", help="only say whether they are true")
     return parser
@@ -209,6 +211,16 @@ def _add_patches(commands: _Commands) -> None:
     command.add_argument("--apply", type=Path, metavar="TREE", help="apply them to these sources")
     command.add_argument("--variant", metavar="NAME", help="a build other than the default: 12.1")
     command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_doctor(commands: _Commands) -> None:
+    command = commands.add_parser("doctor", help="what this host lacks for our images, and the command that mends it")
+    command.add_argument("tag", nargs="?", metavar="TAG", help="the row whose CUDA and size matter (default: any)")
+    command.add_argument(
+        "--port", dest="ports", type=int, action="append", metavar="N", help="may be repeated (default: 8000)"
+    )
+    command.add_argument("--model-dir", type=Path, metavar="DIR", help="where models lie (default: as HF_HOME says)")
+    command.add_argument("--json", action="store_true", help="for machines, with all that was gathered")
 
 
 def _add_tags(command: argparse.ArgumentParser, *, nargs: str = "+") -> None:
