@@ -175,6 +175,9 @@ def update_requirements(session: nox.Session) -> None:
         own = REQUIREMENTS / f"{name}.in"
         inputs = [*files, *([str(own)] if own.exists() else [])]
         session.run(*compile_, *inputs, "--output-file", str(REQUIREMENTS / f"{name}.txt"))
+    # Of a Triton the wheel alone, to compile tuned configs with.
+    for own in sorted(REQUIREMENTS.glob("moe-*.in")):
+        session.run(*compile_, "--no-deps", str(own), "--output-file", str(own.with_suffix(".txt")))
 
 
 @nox.session

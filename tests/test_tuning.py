@@ -38,6 +38,8 @@ def options(image: Path | str = "x", /, **changes: Any) -> argparse.Namespace:
         "dtype": None,
         "block_shape": None,
         "all": False,
+        "compile": False,
+        "triton": None,
         "json": False,
     }
     return argparse.Namespace(**{**given, **changes})
@@ -108,6 +110,17 @@ def test_a_config_that_is_none_is_refused(tmp_path: Path, text: str, message: st
 def test_an_image_in_a_registry_is_refused() -> None:
     with pytest.raises(UsageError, match="expected an image that is here: pull it"):
         moe(options("docker://registry.example/x:1"))
+
+
+def test_a_release_of_no_row_needs_its_triton_named(tmp_path: Path) -> None:
+    image = write_layout(tmp_path / "image", [copied("vllm", make_vllm({BLOCKS: make_config()}, "0.19.0"))])
+    with pytest.raises(UsageError, match="no row has vLLM .*: --triton VERSION"):
+        moe(options(image, compile=True))
+
+
+def test_a_triton_that_is_not_pinned_is_refused(image: Path) -> None:
+    with pytest.raises(UsageError, match="Triton 1.0: has no moe-1.0.txt"):
+        moe(options(image, compile=True, triton="1.0"))
 
 
 # ---- what is said

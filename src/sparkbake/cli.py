@@ -188,6 +188,8 @@ def _add_moe(commands: _Commands) -> None:
     command.add_argument("--dtype", metavar="D", help="instead of --model: bf16, fp8_w8a8, int4_w4a16, ...")
     command.add_argument("--block-shape", metavar="N,K", help="instead of --model: blocks with one scale")
     command.add_argument("--all", action="store_true", help="check the configs for other chips, too")
+    command.add_argument("--compile", action="store_true", help="and compile their entries for the chip, without a GPU")
+    command.add_argument("--triton", metavar="VERSION", help="to compile with (default: that of the row)")
     command.add_argument("--platform", metavar="OS/ARCH", help="which of several images (default: the matrix's)")
     command.add_argument("--json", action="store_true", help="for machines")
 

@@ -20,11 +20,14 @@ from sparkbake.moe import (
     chosen_rung,
     is_for_gb10,
     ladder,
+    parse_name,
     triton_version,
 )
 from sparkbake.moeanswer import Answer, answer_for
 from sparkbake.moecheck import check_config
+from sparkbake.moecompile import compile_config, kernel_sources, prepare
 from sparkbake.moeread import ConfigFile, Configs, read_configs
+from sparkbake.moeresources import COLUMNS, Compiled, findings_of, rows
 from sparkbake.moerules import Kernel, parse_rules
 from sparkbake.project import Project, open_project
 from sparkbake.tables import print_table, say
@@ -32,6 +35,7 @@ from sparkbake.tables import print_table, say
 SCHEMA = 1
 BATCHES = tuple(2**power for power in range(13))  # 1 to 4096
 
+_Checked = tuple[ConfigFile, Sequence[Finding]]
 _SITE = re.compile(r"^.*/(?:site|dist)-packages/")
 
 
@@ -49,12 +53,49 @@ def moe(options: argparse.Namespace) -> int:
     configs = _open(project, options)
     answer = answer_for(model, configs, rules, tp=options.tp, expert_parallel=options.ep) if model else None
     checked = [(one, check_config(one.path, one.text)) for one in configs.files if options.all or _counts(one, answer)]
+    compiled: tuple[Compiled, ...] = ()
+    if options.compile:
+        checked, compiled = _compile_all(project, configs, checked, triton=options.triton)
     if options.json:
         print(json.dumps(as_json(configs, answer, checked), indent=2, sort_keys=True))
     else:
         print_answer(configs, answer, checked)
+        if compiled:
+            print_table(COLUMNS, rows(compiled), title="compiled for the chip")
     decisive = [found for one, found in checked if _counts(one, answer)]
     return int(any(one.severity == "error" for found in decisive for one in found))
+
+
+def _compile_all(
+    project: Project, configs: Configs, checked: Sequence[_Checked], *, triton: str | None
+) -> tuple[list[_Checked], tuple[Compiled, ...]]:
+    """Compile the entries of all files without errors.
+
+    Returns:
+        The files with what that found, too, and what was compiled.
+    """
+    version = triton or _triton_of(project, configs.version)
+    python = prepare(version, project.root, project.cache)
+    done: list[_Checked] = []
+    compiled: list[Compiled] = []
+    with kernel_sources(configs.version, project.cache) as sources:
+        for file, found in checked:
+            named = parse_name(posixpath.basename(file.path))
+            if named is None or any(one.severity == "error" for one in found):
+                done.append((file, found))
+                continue
+            say(f"compiling {posixpath.basename(file.path)} with Triton {version}, which takes up to some minutes")
+            some = compile_config(named[0], file.text, python=python, sources=sources, root=project.root)
+            compiled += some
+            done.append((file, [*found, *findings_of(file.path, some)]))
+    return done, tuple(compiled)
+
+
+def _triton_of(project: Project, vllm: str) -> str:
+    for row in project.rows:
+        if row.release.vllm == vllm:
+            return dict(row.versions)["triton"]
+    raise UsageError(f"no row has vLLM {vllm}, so that its Triton is not known; name one: --triton VERSION")
 
 
 def _counts(file: ConfigFile, answer: Answer | None) -> bool:
