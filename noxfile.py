@@ -69,6 +69,12 @@ def verify(session: nox.Session) -> None:
 
 
 @nox.session
+def publish(session: nox.Session) -> None:
+    """Push what was verified, then move tags: nox -s publish -- TAG... [--registry HOST/NAMESPACE] [--dry-run]."""
+    sparkbake(session, "publish", *session.posargs)
+
+
+@nox.session
 def reproduce(session: nox.Session) -> None:
     """Build from nothing twice and compare: nox -s reproduce -- TAG [--against IMAGE] [--keep]."""
     sparkbake(session, "reproduce", *session.posargs)

@@ -35,6 +35,17 @@ project:
   label_prefix: dev.example
   vendor: Example
   url: https://example.com/sparks
+publish:
+  moving:
+    - tag: "{minor}-{variant}"
+      reason: fixes and no new features
+    - tag: latest
+      reason: what docker takes when nobody says a tag
+  withdrawn:
+    - tag: 0.32.0-t5
+      reason: it answers slowly
+  hosts:
+    registry.example:5000: api.registry.example
 chip:
   platform: linux/arm64
   compute_capability: "12.1"

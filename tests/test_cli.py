@@ -91,17 +91,6 @@ def test_a_missing_matrix_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["build", "0.32.0-t5", "--base", "fedora", "--dry-run"], "--base: got 'fedora', expected auto or one of"),
         (["lock"], "expected either tags or --base NAME"),
         (["list", ""], "got an empty tag or pattern"),
-        (
-            ["build", "0.32.0-t5", "--push", "--no-verify", "--base", "debian-13"],
-            "nothing is pushed that was not verified",
-        ),
-        (
-            ["build", "0.32.0-t5", "--push", "--output", "oci:x", "--base", "debian-13"],
-            "--output and --push exclude each other",
-        ),
-        (["build", "0.32.0-t5", "--push"], "--push needs --base NAME"),
-        (["build", "0.32.0-t5", "--push", "--no-trim", "--base", "debian-13"], "--push excludes --no-trim and"),
-        (["build", "0.32.0-t5", "--push", "--compression", "gzip", "--base", "debian-13"], "one tag means one image"),
         (["build", "0.32.0-t5", "--record", "--recorded"], "--record and --recorded exclude each other"),
         (["build", "0.32.0-t5", "--record", "--builder", "x"], "--record and --builder exclude each other"),
         (["build", "0.32.0-t5", "--record", "--no-trim"], "--record and --no-trim exclude each other"),

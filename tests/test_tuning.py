@@ -114,12 +114,12 @@ def test_an_image_in_a_registry_is_refused() -> None:
 
 def test_a_release_of_no_row_needs_its_triton_named(tmp_path: Path) -> None:
     image = write_layout(tmp_path / "image", [copied("vllm", make_vllm({BLOCKS: make_config()}, "0.19.0"))])
-    with pytest.raises(UsageError, match="no row has vLLM .*: --triton VERSION"):
+    with pytest.raises(UsageError, match=r"no row has vLLM .*: --triton VERSION"):
         moe(options(image, compile=True))
 
 
 def test_a_triton_that_is_not_pinned_is_refused(image: Path) -> None:
-    with pytest.raises(UsageError, match="Triton 1.0: has no moe-1.0.txt"):
+    with pytest.raises(UsageError, match=r"Triton 1\.0: has no moe-1\.0\.txt"):
         moe(options(image, compile=True, triton="1.0"))
 
 

@@ -1,7 +1,8 @@
 """The command line that the nox sessions call: arguments in, exit status out.
 
-Exit status: 0 done; 1 a finding of `verify`, or digests that differ; 2 wrong arguments or a fault in matrix.yaml;
-3 a lock; 4 this machine; 5 no base; 6 a program; 7 the build; 8 an image that cannot be read; 130 interrupted.
+Exit status: 0 done; 1 an error that a check found, or digests that differ; 2 wrong arguments or a fault in matrix.yaml;
+3 a lock; 4 this machine; 5 no base; 6 a program; 7 the build; 8 an image that cannot be read; 9 a registry;
+130 interrupted.
 """
 
 import argparse
@@ -23,6 +24,7 @@ _COMMANDS = {
     "lock": "relock.lock",
     "build": "commands.build_rows",
     "verify": "verifying.verify_images",
+    "publish": "publishing.publish",
     "delta": "comparing.delta",
     "reproduce": "reproduce.reproduce",
     "inventory": "stocktaking.inventory",
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_lock(commands)
     _add_build(commands)
     _add_verify(commands)
+    _add_publish(commands)
     _add_delta(commands)
     _add_reproduce(commands)
     _add_inventory(commands)
@@ -115,7 +118,6 @@ def _add_build(commands: _Commands) -> None:
     _add_mirrors(command)
     command.add_argument("--dry-run", action="store_true", help="only say what would be done")
     command.add_argument("--output", metavar="oci:FILE", help="write an OCI archive instead of filling the engine")
-    command.add_argument("--push", action="store_true", help="push what was verified")
     command.add_argument("--builder", metavar="NAME", help="a buildx builder other than the current one")
     command.add_argument("--no-cache", action="store_true", help="execute every step anew")
     command.add_argument("--no-trim", dest="trim", action="store_false", help="keep what the matrix would leave out")
@@ -138,6 +140,14 @@ def _add_verify(commands: _Commands) -> None:
     command = commands.add_parser("verify", help="hold images against their plans: every file, every claim")
     command.add_argument("images", nargs="+", metavar="IMAGE", help="a TAG or pattern of the engine, or oci:FILE")
     command.add_argument("--no-run", dest="run", action="store_false", help="do not run programs of the image")
+    command.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_publish(commands: _Commands) -> None:
+    command = commands.add_parser("publish", help="push what was verified, then move tags to it")
+    _add_tags(command)
+    command.add_argument("--registry", metavar="HOST/NAMESPACE", help="where to (default: the matrix's)")
+    command.add_argument("--dry-run", action="store_true", help="only say what would be pushed, moved or refused")
     command.add_argument("--json", action="store_true", help="for machines")
 
 

@@ -1,4 +1,4 @@
-"""The command that builds images, verifies them, and pushes what was found clean."""
+"""The command that builds images and verifies them."""
 
 import argparse
 import os
@@ -11,10 +11,10 @@ from sparkbake import preflight
 from sparkbake.bases import Chosen
 from sparkbake.build import Output, build, exclusive, plan_json, write_contexts
 from sparkbake.buildx import BakeOptions, BakeResult
-from sparkbake.engine import EngineState, default_builder, engine_state, local_image, push
+from sparkbake.engine import EngineState, default_builder, engine_state, local_image
 from sparkbake.errors import UsageError
 from sparkbake.estimate import estimate
-from sparkbake.frozen import AUTO, candidates
+from sparkbake.frozen import candidates
 from sparkbake.labels import OCI
 from sparkbake.mirrors import Mirrors
 from sparkbake.model import LocalImage, Plan, Target
@@ -26,7 +26,7 @@ from sparkbake.verifying import verify_built, verify_files
 
 
 def build_rows(options: argparse.Namespace) -> int:
-    """Build some rows, then verify them, then push what was found clean."""
+    """Build some rows, then verify them, then hold them against their records."""
     project = open_project(options.root)
     rows = project.select(options.tags)
     bases = candidates(options.base, project.matrix)
@@ -48,10 +48,6 @@ def build_rows(options: argparse.Namespace) -> int:
     clock.lap("verify")
     if not hold_against_records(project, plan, result, engine=state.version, options=options, clean=status == 0):
         status = 1
-    if options.push and status == 0:
-        for target in plan.targets:
-            push(target.reference, say)
-        clock.lap("push")
     say("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in clock.laps))
     return status
 
@@ -108,21 +104,11 @@ def _dry_run(plan: Plan, options: argparse.Namespace, base: str) -> int:
 
 
 def _output(options: argparse.Namespace) -> Output:
-    if options.push and options.base == AUTO:
-        raise UsageError(
-            "--push needs --base NAME: what a tag means in a registry must not depend on who answers today"
-        )
-    if options.push and not (options.trim and options.compression == "zstd"):
-        raise UsageError("--push excludes --no-trim and --compression: in a registry one tag means one image")
-    if options.push and options.no_verify:
-        raise UsageError("--push and --no-verify exclude each other: nothing is pushed that was not verified")
     if options.output is None:
         return Output(load=options.builder is not None)
     kind, _colon, place = options.output.partition(":")
     if kind != "oci" or not place:
         raise UsageError(f"--output: got '{options.output}', expected oci:FILE (with several tags, oci:FOLDER)")
-    if options.push:
-        raise UsageError("--output and --push exclude each other: an OCI file is not pushed")
     path = Path(place).resolve()
     if not path.parent.is_dir():
         raise UsageError(f"--output: the folder {path.parent} does not exist; make it")

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from sparkbake.errors import BuildError, PreflightError, ProcessError, VerifyError
+from sparkbake.errors import PreflightError, ProcessError, VerifyError
 from sparkbake.model import LocalImage
 from sparkbake.process import run
 
@@ -171,19 +171,3 @@ def _cause(err: BaseException) -> str:
     while err.__cause__ or err.__context__:
         err = err.__cause__ or err.__context__ or err
     return str(err) or type(err).__name__
-
-
-def push(reference: str, say: Callable[[str], None]) -> None:
-    """Push an image of the engine to its registry.
-
-    Raises:
-        BuildError: the registry refuses it or does not answer.
-    """
-    say(f"pushing {reference}")
-    repository, _colon, tag = reference.rpartition(":")
-    try:
-        for event in _client(600).images.push(repository, tag=tag, stream=True, decode=True):
-            if "error" in event:
-                raise BuildError(f"{reference}: cannot be pushed: {event['error']}; is `docker login` done?")
-    except docker.errors.DockerException as err:
-        raise BuildError(f"{reference}: cannot be pushed: {_cause(err)}") from err

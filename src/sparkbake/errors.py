@@ -89,3 +89,17 @@ class ImageError(SparkbakeError):
     """An image cannot be read: it is not there, not of an OCI format, or damaged."""
 
     exit_code = 8
+
+
+class RegistryError(SparkbakeError):
+    """A registry does not answer, refuses, or has something else than it was given; the next run goes on from there.
+
+    Attributes:
+        passes: whether it may go well when it is tried again.
+    """
+
+    exit_code = 9
+
+    def __init__(self, message: str, *, passes: bool = False) -> None:
+        self.passes = passes
+        super().__init__(message)

@@ -25,6 +25,7 @@ from sparkbake.model import (
     Trim,
     Variant,
 )
+from sparkbake.tagging import check_tagging, read_tagging, tags_of
 from sparkbake.versions import (
     cuda_short,
     is_foundation_name,
@@ -57,7 +58,7 @@ def parse_matrix(text: str, name: str) -> Matrix:
     chip = root.mapping("chip")
     images, bases = root.mapping("images"), root.mapping("bases")
     components, foundations = root.mapping("components"), root.mapping("foundations")
-    releases = root.mapping("releases")
+    releases, publish = root.mapping("releases"), root.mapping_or_empty("publish")
     matrix = Matrix(
         project=_project(project),
         chip=_chip(chip),
@@ -72,6 +73,7 @@ def parse_matrix(text: str, name: str) -> Matrix:
         collisions=tuple(_collision(one) for one in root.items_or_empty("collisions")),
         trims=tuple(_trim(one) for one in root.items_or_empty("trims")),
         rules=read_rules(root.mapping("checks"), bases.keys),
+        tagging=read_tagging(publish),
         foundations=tuple(
             _foundation(key, foundations.mapping(key), foundations, components.keys) for key in foundations.keys
         ),
@@ -79,6 +81,10 @@ def parse_matrix(text: str, name: str) -> Matrix:
     )
     check_references(matrix, root, foundations, releases)
     root.done()
+    root.raise_faults()
+    tags = {one.tag: (one.release.vllm, one.variant.major) for one in rows(matrix)}
+    given = {tag: tags_of(matrix.tagging, tag, release=vllm, major=major) for tag, (vllm, major) in tags.items()}
+    check_tagging(matrix.tagging, given, publish)
     root.raise_faults()
     return matrix
 

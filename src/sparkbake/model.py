@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 
 from sparkbake.rules import Rules
+from sparkbake.tagging import Tagging
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -223,6 +224,7 @@ class Matrix:
     collisions: tuple[Collision, ...]
     trims: tuple[Trim, ...]
     rules: Rules
+    tagging: Tagging
     foundations: tuple[Foundation, ...]
     releases: tuple[Release, ...]
 

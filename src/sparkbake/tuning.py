@@ -52,7 +52,9 @@ def moe(options: argparse.Namespace) -> int:
     model = asked_model(options)
     configs = _open(project, options)
     answer = answer_for(model, configs, rules, tp=options.tp, expert_parallel=options.ep) if model else None
-    checked = [(one, check_config(one.path, one.text)) for one in configs.files if options.all or _counts(one, answer)]
+    checked: list[_Checked] = [
+        (one, check_config(one.path, one.text)) for one in configs.files if options.all or _counts(one, answer)
+    ]
     compiled: tuple[Compiled, ...] = ()
     if options.compile:
         checked, compiled = _compile_all(project, configs, checked, triton=options.triton)

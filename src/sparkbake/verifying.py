@@ -78,7 +78,7 @@ def verify_built(
     """
     known = [one for one in targets if _is_known_clean(project, one, digests[one.name])]
     for target in known:
-        say(f"verify {target.tag}: this very image was found clean before: {_report_path(project, target)}")
+        say(f"verify {target.tag}: this very image was found clean before: {report_path(project, target)}")
     fresh = [one for one in targets if one not in known]
     reports = (_verify(project, one, state, digests[one.name], run=True) for one in fresh)
     return _status(project, reports, as_json=as_json)
@@ -91,7 +91,7 @@ def _status(project: Project, reports: Iterable[Report], *, as_json: bool) -> in
 
 def _written(project: Project, report: Report, *, as_json: bool) -> int:
     """Write and print a report; how many errors it has."""
-    path = _report_path(project, report, ran=report.programs != "not run")
+    path = report_path(project, report, ran=report.programs != "not run")
     write_file(path, report_json(report))
     if as_json:
         print(json.dumps(json.loads(report_json(report))))
@@ -112,10 +112,10 @@ def _target_in_engine(project: Project, row: Row) -> Target:
     image = local_image(reference)
     if image is None:
         raise VerifyError(f"{reference}: the engine has no such image; run `nox -s build -- {row.tag}`")
-    return _target_of(project, row, image.labels)
+    return target_of(project, row, image.labels)
 
 
-def _target_of(project: Project, row: Row, labels: Pairs) -> Target:
+def target_of(project: Project, row: Row, labels: Pairs) -> Target:
     """What an image of a row should be: its base and whether it is trimmed are as its labels say."""
     said = dict(labels)
     named = said.get(OCI + "base.name")
@@ -136,7 +136,7 @@ def _verify_file(project: Project, path: Path, built_digest: str | None) -> Repo
         raise VerifyError(
             f"{path}: its label {OCI}version is '{tag}', expected a tag of the matrix; it is no image of this project"
         )
-    target = _target_of(project, row, image.info.labels)
+    target = target_of(project, row, image.info.labels)
     say(f"verify {target.tag}: reading {path}; its programs are not run, since it is not in the engine")
     examined = _examine(project, target, image, str(path))
     findings = (*judge_identity(target, image.info.digest, built_digest), *examined.findings)
@@ -225,7 +225,7 @@ def _report(
         project.matrix.rules.waivers,
         release=dict(target.versions)["vllm"],
         base=target.base.name,
-        today=_today(),
+        today=today(),
     )
     return Report(
         tag=target.tag,
@@ -233,7 +233,7 @@ def _report(
         reference=reference,
         digest=digest,
         plan_digest=project.plan_digest(target),
-        checks_digest=_checks_digest(project, target),
+        checks_digest=checks_digest(project, target),
         programs=programs,
         facts=(("digest", digest), *examined.facts),
         findings=findings,
@@ -246,18 +246,18 @@ def _report(
 
 def _is_known_clean(project: Project, target: Target, digest: str) -> bool:
     """Whether just this image was verified before: then a build need not look again."""
-    path = _report_path(project, target)
+    path = report_path(project, target)
     if not path.exists():
         return False
     text = path.read_text(encoding="utf-8")
-    return is_clean_report(text, digest=digest, checks_digest=_checks_digest(project, target), today=_today())
+    return is_clean_report(text, digest=digest, checks_digest=checks_digest(project, target), today=today())
 
 
-def _today() -> str:
+def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
-def _checks_digest(project: Project, target: Target) -> str:
+def checks_digest(project: Project, target: Target) -> str:
     """Of all that looks at an image and decides what is wrong with it: the probe, the rules, and this program."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     looked = [_script(project), *modules_of(target), *(one.read_text(encoding="utf-8") for one in sources)]
@@ -268,6 +268,6 @@ def _script(project: Project) -> str:
     return (project.recipes / "scripts" / "probe.py").read_text(encoding="utf-8")
 
 
-def _report_path(project: Project, of: Target | Report, *, ran: bool = True) -> Path:
+def report_path(project: Project, of: Target | Report, *, ran: bool = True) -> Path:
     """Of one whose programs were not run elsewhere: it says less, and does not replace one that says more."""
     return project.build / "reports" / f"{of.name}{'' if ran else '.unrun'}.json"
