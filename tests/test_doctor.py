@@ -23,6 +23,10 @@ WRONG = {
         "system": "warning", "gpu": "error", "disk-models": "warning", "hf-token": "warning",
         "hf-cache": "warning",
     },
+    "h200-container": {
+        "system": "warning", "compute-capability": "error", "disk-models": "warning", "hf-token": "warning",
+        "hf-cache": "warning",
+    },
     "h200-server": {
         "system": "warning", "driver": "error", "compute-capability": "error", "cuda": "error",
         "container-toolkit": "error",
@@ -43,6 +47,7 @@ NOT_CHECKED = {
     "spark": set[str](),
     "spark-container": {"docker", "container-toolkit", "container-gpu", "disk-images", "roce", "time"},
     "debian-vm": {"driver", "compute-capability", "cuda", "container-toolkit", "container-gpu", "roce", "time"},
+    "h200-container": {"docker", "container-toolkit", "container-gpu", "disk-images", "roce", "time"},
     "h200-server": {"container-gpu", "roce"},
     "spark-half-set-up": set[str](),
     "spark-neglected": {"container-toolkit", "container-gpu", "disk-images"},
