@@ -46,7 +46,7 @@ def list_(session: nox.Session) -> None:
 
 @nox.session
 def render(session: nox.Session) -> None:
-    """Write Dockerfiles and the bake file: nox -s render -- TAG..."""
+    """Write Dockerfiles and the bake file: nox -s render -- TAG... [--variant NAME]."""
     sparkbake(session, "render", *session.posargs)
 
 
@@ -57,21 +57,57 @@ def lock(session: nox.Session) -> None:
 
 
 @nox.session
+def bump(session: nox.Session) -> None:
+    """Put a vLLM release into matrix and locks: nox -s bump -- RELEASE | --newest [--dry-run] [--older-than-days N]."""
+    sparkbake(session, "bump", *session.posargs)
+
+
+@nox.session
+def watch(session: nox.Session) -> None:
+    """Releases of torch and FlashInfer that the matrix lacks: nox -s watch [-- --markdown | --json]."""
+    sparkbake(session, "watch", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
-    """Build and verify images: nox -s build -- TAG... [--dry-run] [--base NAME] ..."""
+    """Build and verify images: nox -s build -- TAG... [--dry-run] [--base NAME] [--variant NAME] ..."""
     sparkbake(session, "build", *session.posargs)
 
 
 @nox.session
 def verify(session: nox.Session) -> None:
-    """Hold images against their plans: nox -s verify -- TAG... | oci:FILE... [--no-run] [--json]."""
+    """Hold images against their plans: nox -s verify -- TAG... | oci:FILE... [--variant 12.1] [--no-run] [--json]."""
     sparkbake(session, "verify", *session.posargs)
 
 
 @nox.session
+def bundle(session: nox.Session) -> None:
+    """All inputs of a row in one folder: nox -s bundle -- TAG [--output DIR] | --check DIR."""
+    sparkbake(session, "bundle", *session.posargs)
+
+
+@nox.session
 def publish(session: nox.Session) -> None:
-    """Push what was verified, then move tags: nox -s publish -- TAG... [--registry HOST/NAMESPACE] [--dry-run]."""
+    """Push what was verified, then move tags: nox -s publish -- TAG... --sign-key FILE [--registry HOST/NAMESPACE]."""
     sparkbake(session, "publish", *session.posargs)
+
+
+@nox.session
+def ship(session: nox.Session) -> None:
+    """Bring an image to other machines over ssh: nox -s ship -- TAG HOST... [--parallel N] [--dry-run] [--json]."""
+    sparkbake(session, "ship", *session.posargs)
+
+
+@nox.session
+def clean(session: nox.Session) -> None:
+    """Remove what this project made: nox -s clean [-- TAG...] [--all] [--build-cache] [--dry-run] [--yes] [--json]."""
+    sparkbake(session, "clean", *session.posargs)
+
+
+@nox.session
+def check(session: nox.Session) -> None:
+    """Look at a published image: nox -s check -- REF [--key FILE | --identity ID --issuer URL] [--json]."""
+    sparkbake(session, "check", *session.posargs)
 
 
 @nox.session
@@ -106,7 +142,7 @@ def moe(session: nox.Session) -> None:
 
 @nox.session
 def kernels(session: nox.Session) -> None:
-    """Which kernels a release compiles for the chip: nox -s kernels -- TAG [--arch LIST] [--patched]."""
+    """Which kernels a release compiles: nox -s kernels -- TAG [--arch LIST] [--as-released] [--variant NAME]."""
     sparkbake(session, "kernels", *session.posargs, requirements="kernels")
 
 
@@ -123,8 +159,14 @@ def doctor(session: nox.Session) -> None:
 
 
 @nox.session
+def notes(session: nox.Session) -> None:
+    """Release notes of a row: nox -s notes -- TAG [--since TAG] [--from IMAGE --to IMAGE] [--json] [--output FILE]."""
+    sparkbake(session, "notes", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
-    """Write the generated tables of README.md and docs/: nox -s docs [-- --check]."""
+    """Write what is generated into README.md and docs/: nox -s docs [-- --check]."""
     sparkbake(session, "docs", *session.posargs)
 
 
@@ -132,14 +174,22 @@ def docs(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The default suite: no daemon, no network, seconds."""
     prepare(session, "tests")
-    session.run("pytest", *session.posargs)
+    # A file at a time in each process, since the tests of one share what they look at.
+    session.run("pytest", "--numprocesses", "auto", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
 def engine_tests(session: nox.Session) -> None:
-    """The suites that need a Docker Engine and the package index."""
+    """The suites that need a Docker Engine, and most of them the package index."""
     prepare(session, "tests")
-    session.run("pytest", "--run-engine", "--run-network", "-m", "engine or network", *session.posargs)
+    session.run("pytest", "--run-engine", "--run-network", "-m", "engine", *session.posargs)
+
+
+@nox.session
+def network_tests(session: nox.Session) -> None:
+    """The suites that need the package index and no engine: sources and wheels of real releases."""
+    prepare(session, "tests")
+    session.run("pytest", "--run-network", "-m", "network and not engine", *session.posargs)
 
 
 @nox.session
@@ -150,18 +200,31 @@ def e2e(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff, mypy, shellcheck, hadolint on every golden Dockerfile."""
+    """ruff, mypy, shellcheck, hadolint on every golden Dockerfile, schemas and zizmor on the workflows."""
     prepare(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     shell = ["quickstart", ".ci/run", *sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("tools/*.sh"))]
     shell += sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("recipes/scripts/*.sh"))
+    shell += sorted(str(one.relative_to(ROOT)) for one in ROOT.glob(".github/scripts/*.sh"))
+    shell += sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("recipes/*/*.sh"))
     session.run("shellcheck", *shell)
-    dockerfiles = sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("tests/golden/*/Dockerfile"))
+    dockerfiles = sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("tests/golden*/*/Dockerfile"))
     if not dockerfiles:
-        session.error("found no tests/golden/*/Dockerfile to check")
+        session.error("found no tests/golden*/*/Dockerfile to check")
     session.run("hadolint", "--config", "tools/hadolint.yaml", *dockerfiles)
+    lint_workflows(session)
+
+
+def lint_workflows(session: nox.Session) -> None:
+    """Hold the workflows against GitHub's format and against what is known to be unsafe; neither asks the network."""
+    workflows = sorted(str(one.relative_to(ROOT)) for one in ROOT.glob(".github/workflows/*.yml"))
+    if not workflows:
+        session.error("found no .github/workflows/*.yml to check")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
+    session.run("zizmor", "--offline", "--no-progress", "--persona", "pedantic", ".github")
 
 
 @nox.session
@@ -182,8 +245,13 @@ def update_requirements(session: nox.Session) -> None:
         inputs = [*files, *([str(own)] if own.exists() else [])]
         session.run(*compile_, *inputs, "--output-file", str(REQUIREMENTS / f"{name}.txt"))
     # Of a Triton the wheel alone, to compile tuned configs with.
-    for own in sorted(REQUIREMENTS.glob("moe-*.in")):
+    # And what benchmarks/real_sources.py has in the place of CUDA's image.
+    for own in sorted((*REQUIREMENTS.glob("moe-*.in"), *REQUIREMENTS.glob("cuda-*.in"))):
         session.run(*compile_, "--no-deps", str(own), "--output-file", str(own.with_suffix(".txt")))
+    # A torch for its configuration of vLLM; setuptools is the build's own.
+    own = REQUIREMENTS / "torch-cu130.in"
+    left_out = [word for name in ("setuptools", "triton") for word in ("--no-emit-package", name)]
+    session.run(*compile_, *left_out, str(own), "--output-file", str(own.with_suffix(".txt")))
 
 
 @nox.session
@@ -191,6 +259,7 @@ def bench(session: nox.Session) -> None:
     """Measure: nox -s bench -- NAME [ARGS...] (a file in benchmarks/)."""
     if not session.posargs:
         session.error("expected the name of a file in benchmarks/, such as build_ratio")
-    prepare(session, "run")
+    # Some measure on what the tests build.
+    prepare(session, "tests")
     name, *arguments = session.posargs
     session.run("python", str(ROOT / "benchmarks" / f"{name}.py"), *arguments, env={"PYTHONPATH": str(ROOT / "src")})

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ from sparkbake.baselock import base_lock_to_json
 from sparkbake.errors import MatrixError
 from sparkbake.lockfile import base_lock_path, entry_digest, image_lock_to_json, load_lock, parse_image_lock
 from sparkbake.matrix import load_matrix, parse_matrix, rows
-from sparkbake.model import Environment, ImageLock, Lock, Matrix, Plan, Row, Wheel
+from sparkbake.model import Environment, ImageLock, Lock, Matrix, Plan, Row, Strategy, Wheel
 from sparkbake.render import render_target
 from sparkbake.resolve import FrozenBase, resolve
 
@@ -36,6 +36,7 @@ project:
   vendor: Example
   url: https://example.com/sparks
 publish:
+  base: debian-13
   moving:
     - tag: "{minor}-{variant}"
       reason: fixes and no new features
@@ -178,6 +179,13 @@ def make_matrix(old: str = "", new: str = "") -> Matrix:
     return parse_matrix(edited(old, new) if old else SMALL_MATRIX, "matrix.yaml")
 
 
+def with_strategy(vllm: str, strategy: Strategy) -> Matrix:
+    """The small matrix with a release of another strategy, for what looks at nothing else of it."""
+    matrix = make_matrix()
+    releases = (replace(one, strategy=strategy) if one.vllm == vllm else one for one in matrix.releases)
+    return replace(matrix, releases=tuple(releases))
+
+
 def faults_of(text: str) -> tuple[str, ...]:
     """What is wrong with a matrix; empty when it is valid."""
     try:
@@ -258,11 +266,16 @@ def write_base_locks(locks: Path, matrix: Matrix) -> None:
         path.write_text(texts[base.name], encoding="utf-8")
 
 
-def load_script(name: str) -> ModuleType:
-    """A script of recipes/, which is no part of the package; without leaving compiled files beside it."""
-    spec = importlib.util.spec_from_file_location(name, RECIPES / "scripts" / f"{name}.py")
+def load_script(name: str, path: str | None = None) -> ModuleType:
+    """A script of recipes/, which is no part of the package; without leaving compiled files beside it.
+
+    Args:
+        path: below recipes/; that of the name when left out.
+    """
+    path = path or f"scripts/{name}.py"
+    spec = importlib.util.spec_from_file_location(name, RECIPES / path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"recipes/scripts/{name}.py cannot be imported")
+        raise ValueError(f"recipes/{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
@@ -316,9 +329,9 @@ def real_matrix() -> Matrix:
 
 @cache
 def real_plan(base: str) -> Plan:
-    """Every row of matrix.yaml with its real lock, on a base with a fixed digest."""
+    """Every row of matrix.yaml that is installed from wheels, with its real lock, on a base with a fixed digest."""
     matrix = real_matrix()
-    all_rows = rows(matrix)
+    all_rows = [one for one in rows(matrix) if one.release.strategy is Strategy.WHEELS]
     locks = {row.tag: load_lock(LOCKS, matrix, row) for row in all_rows}
     return resolve(matrix, all_rows, locks, make_frozen(base, matrix), locks)
 
@@ -334,10 +347,16 @@ def real_files(base: str = "debian-13") -> dict[str, str]:
     files = {
         f"{target.tag}/{file.path}": file.content
         for target in plan.targets
-        for file in render_target(target, registry, RECIPES)
+        for file in render_target(target, registry, RECIPES, ())
     }
     outputs = {target.name: "type=image,unpack=true" for target in plan.targets}
     return files | {"docker-bake.json": bake_file(plan, outputs, {base: "oci-layout://BASE@sha256:" + 64 * "d"})}
+
+
+def link_inputs(root: Path) -> None:
+    """Give a checkout made by a test what it does not change: recipes, tuned configs, the doctor's standards."""
+    for name in ("doctor.yaml", "moe_configs", "recipes"):
+        (root / name).symlink_to(ROOT / name)
 
 
 # ---- faulty matrices
@@ -481,8 +500,8 @@ BAD_KEYS = (
         "misspelt",
         "    published: false\n",
         "    publishd: @@false\n",
-        f"{_OLDER}.publishd: unknown key, expected one of as_of, declares, flashinfer, foundation, git, newer, "
-        "overrides, published, strategy, transformers; did you mean 'published'?",
+        f"{_OLDER}.publishd: unknown key, expected one of as_of, declares, flashinfer, foundation, git, limits, "
+        "newer, overrides, published, strategy, transformers; did you mean 'published'?",
     ),
     _bad(
         "unknown",
@@ -791,6 +810,7 @@ BAD_REFERENCES = (
         '        @@version: "5.8.0"\n        overrides: {transformers: new models, flashinfer-python: because}\n',
         f"{_OLDER}.transformers.t5: overrides 'flashinfer-python', expected transformers alone; move it to the "
         "release's overrides",
+        in_schema=False,
     ),
     _bad(
         "override in a variant of what is not declared",

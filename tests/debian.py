@@ -39,10 +39,16 @@ def make_lock(**changes: Any) -> BaseLock:
     return dataclasses.replace(lock, **changes)
 
 
+def pool_path(package: DebianPackage) -> str:
+    version = package.version.rpartition(":")[2]
+    return f"pool/main/{package.name[0]}/{package.name}/{package.name}_{version}_{package.architecture}.deb"
+
+
 def packages_text(*packages: DebianPackage) -> str:
     return "\n".join(
         f"Package: {package.name}\nVersion: {package.version}\nArchitecture: {package.architecture}\n"
-        f"Installed-Size: 7\nDescription: text\n about: it\nSize: {package.size_bytes}\nSHA256: {package.sha256}\n"
+        f"Installed-Size: 7\nDescription: text\n about: it\nFilename: {pool_path(package)}\n"
+        f"Size: {package.size_bytes}\nSHA256: {package.sha256}\n"
         for package in packages
     )
 
@@ -50,11 +56,14 @@ def packages_text(*packages: DebianPackage) -> str:
 class FakeMachine:
     """Plays process.run and process.stream: a mirror with some packages, apt, and an mmdebstrap that packs a tar.
 
-    What mmdebstrap installs are the packages of --include and `extra`; `stamp` goes into a file of the root.
+    What mmdebstrap installs are the packages of --include and `extra`; `stamp` goes into a file of the root. `pool` are
+    packages that the mirror has beside those in its index; `offered` are the indexes that mmdebstrap was given of such.
     """
 
     def __init__(self, *packages: DebianPackage) -> None:
         self.mirror = packages
+        self.pool: tuple[DebianPackage, ...] = ()
+        self.offered: list[str] = []
         self.missing: set[str] = set()
         self.failing: dict[str, str] = {}
         self.extra = ""
@@ -76,6 +85,8 @@ class FakeMachine:
             return 'Acquire::http::Proxy "http://proxy.invalid:3128"\nAcquire::http::Timeout "9"\n'
         if words[0] in ("arch-test", "setpriv"):
             return ""
+        if words[:2] == ["dpkg-deb", "--field"]:
+            return Path(words[2]).read_text(encoding="utf-8")
         if words[:2] == ["apt-get", "indextargets"] and env is None:
             return self.index_lines
         assert env is not None
@@ -88,6 +99,8 @@ class FakeMachine:
             return ""
         if "indextargets" in words:
             return f"{lists}/x_Packages\n"
+        if "download-file" in words:
+            return self._download(*words[2:])
         if "cat-file" in words:
             match = re.search(r'^APT::Architecture "(.*)";', (root / "apt.conf").read_text(), re.MULTILINE)
             assert match is not None
@@ -97,9 +110,20 @@ class FakeMachine:
         versions = {each.name: each.version for each in self.mirror}
         return "".join(f"Inst {name} ({versions[name]} Debian:13/stable [arm64])\n" for name in sorted(names))
 
+    def _download(self, address: str, target: str, hash_: str) -> str:
+        for each in (*self.mirror, *self.pool):
+            if address == f"{MIRROR}/{pool_path(each)}":
+                if hash_ != f"SHA256:{each.sha256}":
+                    raise ProcessError("failed", returncode=100, output="E: Hash Sum mismatch\n")
+                Path(target).write_text(f"Package: {each.name}\nVersion: {each.version}\n", encoding="utf-8")
+                return ""
+        raise ProcessError("failed", returncode=100, output=f"Err:1 {address}\nE: 404  Not Found\n\n")
+
     def stream(self, argv: Sequence[str | Path], on_line: Callable[[str], None], **_: Any) -> int:
         words = [str(word) for word in argv]
         self.builds.append(words)
+        pools = [word.partition(" copy:")[2].removesuffix(" ./") for word in words if word.endswith(" ./")]
+        self.offered += [(Path(one) / "Packages").read_text(encoding="utf-8") for one in pools]
         on_line("I: extracting archives...")
         if self.mmdebstrap_status:
             on_line("E: no space left on device")

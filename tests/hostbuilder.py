@@ -9,6 +9,12 @@ from tests.builders import ROOT
 from sparkbake.doctorneeds import load_standards, needs_of
 from sparkbake.hostvalues import Answer, Folder, Host, Needs, Port, Token
 
+# The ids of all checks, in the order of the answer.
+KINDS = [
+    "system", "gpu", "driver", "compute-capability", "cuda", "gpu-memory", "nvcc", "docker", "container-toolkit",
+    "container-gpu", "disk-images", "disk-models", "memory", "shm", "swap", "roce", "time", "hf-token", "hf-cache",
+    "cache-file-system", "port",
+]  # fmt: skip
 HOSTS = ROOT / "tests" / "data" / "hosts"
 
 

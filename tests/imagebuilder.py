@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.builders import RECIPES, SMALL_MATRIX, make_lock, make_wheel, write_base_locks
+from tests.builders import SMALL_MATRIX, link_inputs, make_lock, make_wheel, write_base_locks
 from tests.cudabuilder import make_container, make_entry, make_program
 from tests.elfbuilder import make_library
 from tests.moebuilder import FOLDER, PLAIN, make_config
@@ -28,6 +28,7 @@ from sparkbake.lockfile import lock_path, lock_to_json
 from sparkbake.matrix import parse_matrix, rows
 from sparkbake.model import Lock, Matrix, Plan, Row, Target
 from sparkbake.project import Project, open_project
+from sparkbake.runtime import FOLDER as RUNTIME_FOLDER
 
 TAG = "0.20.2-t4"
 BASE = "ubuntu-24.04"
@@ -53,7 +54,23 @@ ENV = (
     "TORCH_CUDA_ARCH_LIST=12.1a",
     "FLASHINFER_CUDA_ARCH_LIST=12.1a",
     "MAX_JOBS=4",
+    "XDG_CACHE_HOME=/cache",
+    "CUDA_CACHE_PATH=/cache/nv",
     "CUDA_CACHE_MAXSIZE=4294967296",
+    "CUPY_CACHE_DIR=/cache/cupy",
+    "CUTE_DSL_CACHE_DIR=/cache/cute-dsl",
+    "DG_JIT_CACHE_DIR=/cache/deep_gemm",
+    "FLASHINFER_WORKSPACE_BASE=/cache/flashinfer",
+    "HUMMING_CACHE_DIR=/cache/humming/cache",
+    "HUMMING_TMP_DIR=/cache/humming/tmp",
+    "QUACK_CACHE_DIR=/cache/quack",
+    "TIKTOKEN_CACHE_DIR=/cache/tiktoken",
+    "TIKTOKEN_RS_CACHE_DIR=/cache/tiktoken",
+    "TILELANG_CACHE_DIR=/cache/tilelang",
+    "TORCHINDUCTOR_CACHE_DIR=/cache/torchinductor",
+    "TRITON_CACHE_DIR=/cache/triton",
+    "TVM_FFI_CACHE_DIR=/cache/tvm-ffi",
+    "VLLM_TUNED_CONFIG_FOLDER=/usr/share/sparkbake/moe_configs",
     "NVIDIA_VISIBLE_DEVICES=all",
     "NVIDIA_DRIVER_CAPABILITIES=compute,utility",
     "LANG=C.UTF-8",
@@ -96,7 +113,7 @@ def make_checkout(root: Path, *edits: tuple[str, str]) -> Project:
     write_base_locks(root / "locks", matrix)
     for row in rows(matrix):
         lock_path(root / "locks", row.tag).write_text(lock_to_json(_lock(row, matrix)), encoding="utf-8")
-    (root / "recipes").symlink_to(RECIPES)
+    link_inputs(root)
     return open_project(root)
 
 
@@ -263,8 +280,12 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def make_system() -> Layers:
-    """Two layers: what the base has, and what the recipe installs on it, which also removes something."""
+def make_system(names: Sequence[str] = ("python3", "curl")) -> Layers:
+    """Two layers: what the base has, and what the recipe installs on it, which also removes something.
+
+    Args:
+        names: of the packages that the recipe installs; each has a program of its name.
+    """
     program = make_library(needed=["libc.so.6"], undefined=["malloc"])
     release = b'ID=ubuntu\nNAME="Ubuntu"\nVERSION_ID="24.04"\n'
     base = [
@@ -275,7 +296,7 @@ def make_system() -> Layers:
             "libc6", {LIBC: make_library("libc.so.6", defined=["malloc"])}, left_out=["usr/share/man/man1/ldd.1"]
         ),
     ]
-    more = [os_package("python3", {"usr/bin/python3": program}), os_package("curl", {"usr/bin/curl": program})]
+    more = [os_package(name, {f"usr/bin/{name}": program}) for name in names]
     return {
         "base": [
             *(make_folder(path) for path in ("etc", "usr", "usr/bin", "usr/lib", "var")),
@@ -316,8 +337,24 @@ def make_layers(project: Project, packages: Mapping[str, Package] | None = None,
         make_folder(f"{CUDA}/lib"),
         make_link("usr/local/cuda", f"/{CUDA}"),
         make_folder("workspace"),
+        make_link("root/.cache", "/cache"),
+        make_folder("cache", mode=0o1777),
+        make_folder("root", mode=0o700),
     ]
-    layers: Layers = {**make_system(), "skeleton": skeleton, **{one.name: [] for one in target.layers}}
+    runtime = [
+        make_file(
+            one.path.relative_to(RUNTIME_FOLDER).as_posix(),
+            one.content.encode(),
+            mode=0o755 if one.content.startswith("#!") else 0o644,
+        )
+        for one in project.runtime(target)
+    ]
+    layers: Layers = {
+        **make_system(),
+        "skeleton": skeleton,
+        **{one.name: [] for one in target.layers},
+        "runtime": runtime,
+    }
     for name, package in packages.items():
         layers[layer_of.get(name, target.layers[-1].name)] += installed(name, package)
     layers[LAST] = [make_file(MANIFEST, manifest_of(project, target)), described(layers)]
@@ -329,7 +366,7 @@ def described(layers: Layers) -> Member:
     noted = [one for members in layers.values() for one in members if one[0].name.endswith("/TRIMMED.json")]
     own = {
         info.name: _content(info.linkname, content)
-        for info, content in (*layers["skeleton"], *noted)
+        for info, content in (*layers["skeleton"], *layers["runtime"], *noted)
         if not info.isdir()
     }
     return make_file(FILES, _json(own))
@@ -375,6 +412,14 @@ def config_of(target: Target, **labels: str | None) -> dict[str, Any]:
     return {
         "Env": list(ENV),
         "WorkingDir": "/workspace",
+        "Entrypoint": ["/usr/local/bin/spark"],
+        "Healthcheck": {
+            "Test": ["CMD", "/usr/local/bin/spark", "health"],
+            "Interval": 30_000_000_000,
+            "Timeout": 10_000_000_000,
+            "StartPeriod": 1_800_000_000_000,
+            "Retries": 3,
+        },
         "Cmd": ["/bin/bash"],
         "Shell": ["/bin/bash", "-euo", "pipefail", "-c"],
         "Labels": {key: value for key, value in said.items() if value is not None},

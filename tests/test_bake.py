@@ -171,3 +171,12 @@ def _labels(image: Path) -> dict[str, str]:
         while "manifests" in manifest:
             manifest = blob(manifest["manifests"][0])
         return dict(blob(manifest["config"])["config"]["Labels"])
+
+
+def test_the_network_of_steps_is_buildkits_own_unless_another_is_asked_for() -> None:
+    plan = make_plan()
+    outputs = {plan.targets[0].name: STORE}
+    (target,) = json.loads(bake_file(plan, outputs, {}))["target"].values()
+    (on_host,) = json.loads(bake_file(plan, outputs, {}, network="host"))["target"].values()
+    assert "network" not in target
+    assert on_host == {**target, "network": "host"}

@@ -193,6 +193,14 @@ def test_another_image_than_the_locked_one_is_refused_with_both_digests(world: W
     ) in str(caught.value)
 
 
+def test_with_a_bundle_its_own_base_is_the_first_that_can_be_had(world: World, tmp_path: Path) -> None:
+    """Even where a registry answers: the bundle has the wheels of no other base."""
+    mirrors = Mirrors(bases=(("debian-13", f"mirror.example/debian@{INDEX}"),), bundle=tmp_path)
+    assert world.choose(mirrors=mirrors).base == DEBIAN
+    assert world.asked == []
+    assert world.choose("ubuntu-24.04", mirrors).base == UBUNTU
+
+
 def test_a_mirror_of_one_base_leaves_the_others_alone(world: World) -> None:
     world.fault = "no such host"
     assert world.choose(mirrors=mirrored(f"mirror.example/ubuntu@{OTHER}")).base == DEBIAN

@@ -9,7 +9,10 @@ from tests.debian import EPOCH, MIRROR, FakeMachine, fake_machine, make_lock, ma
 from sparkbake import oci
 from sparkbake.baselock import BaseLock, base_lock_to_json
 from sparkbake.bootstrap import bootstrap, lock_base
+from sparkbake.debianmirror import read_stanzas
 from sparkbake.errors import BaseError
+
+GONE = "fetching it from the pool failed: E: 404  Not Found"
 
 
 @pytest.fixture
@@ -30,9 +33,7 @@ def lock_here(tmp_path: Path, *architectures: oci.Architecture) -> tuple[BaseLoc
 
 
 def bootstrap_here(lock: BaseLock, cache: Path, *architectures: oci.Architecture) -> Path:
-    return bootstrap(
-        lock, architectures=architectures or ("arm64",), mirror=MIRROR, cache_dir=cache, say=lambda _: None
-    )
+    return bootstrap(lock, architectures=architectures or ("arm64",), mirror=MIRROR, cache_dir=cache, say=print)
 
 
 class TestLockBase:
@@ -112,15 +113,49 @@ class TestBootstrap:
             bootstrap_here(lock, tmp_path / "cache", "amd64", "arm64")
         assert str(raised.value).splitlines() == [
             f"base debian-13: the mirror {MIRROR} has moved on from the lock:",
-            f"apt amd64: locked 1.0 (sha256 {old['apt', 'amd64']}), mirror has 1.1",
-            f"curl arm64: locked 1.0 (sha256 {old['curl', 'arm64']}), mirror has 1.1",
-            f"tzdata all: locked 1.0 (sha256 {old['tzdata', 'all']}), mirror has 2026b",
+            f"apt amd64: locked 1.0 (sha256 {old['apt', 'amd64']}), mirror has 1.1; {GONE}",
+            f"curl arm64: locked 1.0 (sha256 {old['curl', 'arm64']}), mirror has 1.1; {GONE}",
+            f"tzdata all: locked 1.0 (sha256 {old['tzdata', 'all']}), mirror has 2026b; {GONE}",
             (
                 "run `nox -s lock -- --base debian-13` to renew the lock, "
                 "or name a snapshot archive as `debian:` in mirrors.yaml"
             ),
         ]
         assert len(machine.builds) == 2
+
+    def test_what_the_pool_still_has_is_taken_from_there(
+        self, machine: FakeMachine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lock, layout = lock_here(tmp_path, "arm64")
+        machine.pool = machine.mirror
+        machine.mirror = (
+            make_package("apt", "1:1.1"),
+            make_package("curl"),
+            make_package("tzdata", "2026b", architecture="all"),
+        )
+        assert oci.read_index_digest(bootstrap_here(lock, tmp_path / "cache", "arm64")) == oci.read_index_digest(layout)
+        (offered,) = machine.offered
+        stanzas = {each["Package"]: each for each in read_stanzas(offered, "Package", "Version", "Filename", "SHA256")}
+        assert {name: each["Filename"] for name, each in stanzas.items()} == {
+            "apt": "./apt_1.0_arm64.deb",
+            "tzdata": "./tzdata_1.0_all.deb",
+        }
+        assert stanzas["apt"]["SHA256"] == make_package("apt").sha256
+        assert "moved on from 2 packages; fetching these from its pool" in capsys.readouterr().out
+        assert not list((tmp_path / "cache" / "bases").glob(".part-*"))
+
+    def test_another_file_of_that_name_in_the_pool_is_not_taken(self, machine: FakeMachine, tmp_path: Path) -> None:
+        lock, _ = lock_here(tmp_path, "arm64")
+        machine.pool = (make_package("apt", content="rebuilt"),)
+        machine.mirror = (make_package("apt", "1.1"), *(each for each in machine.mirror if each.name != "apt"))
+        with pytest.raises(BaseError, match=r"apt arm64: .*; fetching it from the pool failed: E: Hash Sum mismatch"):
+            bootstrap_here(lock, tmp_path / "cache", "arm64")
+
+    def test_a_package_that_left_the_index_whole_is_told(self, machine: FakeMachine, tmp_path: Path) -> None:
+        lock, _ = lock_here(tmp_path, "arm64")
+        machine.mirror = tuple(each for each in machine.mirror if each.name != "curl")
+        with pytest.raises(BaseError, match=r"curl arm64: .*mirror has none; the index no longer says where"):
+            bootstrap_here(lock, tmp_path / "cache", "arm64")
 
     def test_another_digest_than_the_locked_one_is_told(self, machine: FakeMachine, tmp_path: Path) -> None:
         lock, _ = lock_here(tmp_path)

@@ -13,7 +13,7 @@ from sparkbake import build as building
 from sparkbake.bases import Chosen
 from sparkbake.build import Output, build, exclusive, outputs, plan_json, write_contexts
 from sparkbake.buildx import BakeOptions, BakeResult
-from sparkbake.errors import BuildError
+from sparkbake.errors import BuildError, BundleError
 from sparkbake.mirrors import Mirrors
 from sparkbake.model import ContextFile, Plan
 
@@ -243,6 +243,13 @@ def test_the_folder_of_several_files_is_made_and_may_be_written(builder: Builder
     builder.build(fake, plan=BOTH, output=Output(oci=builder.root / "images"))
     assert names_in(fake.options)[1] == (builder.root / "images",)
     assert (builder.root / "images").is_dir()
+
+
+def test_a_bundle_that_is_none_ends_the_build_before_it_begins(builder: Builder, tmp_path: Path) -> None:
+    fake = FakeBake()
+    with pytest.raises(BundleError, match=r"bundle\.json: cannot be read"):
+        builder.build(fake, mirrors=Mirrors(bundle=tmp_path))
+    assert fake.options is None
 
 
 def test_the_address_of_the_index_is_a_secret_of_this_user_and_gone_afterwards(builder: Builder) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.builders import make_log, make_vertex
 
 from sparkbake import buildx, process
-from sparkbake.buildx import BakeOptions, BakeResult, bake_argv
+from sparkbake.buildx import BakeOptions, BakeResult, PastBuild, bake_argv, past_builds
 from sparkbake.errors import BuildError, ProcessError
 
 RUN = "[spark-vllm-0_20_2-t4 layout 2/3] RUN python3 layout.py"
@@ -66,6 +66,15 @@ def test_the_display_of_buildkit_itself_is_used_only_when_asked_for(progress: st
     assert words[words.index("--progress") + 1] == expected
 
 
+def test_on_the_hosts_network_loopback_is_asked_of_no_proxy() -> None:
+    words = argv({"HTTP_PROXY": "http://proxy.example:3128", "no_proxy": "example.org"}, on_host=True)
+    assert words[len(argv()) :] == [
+        "--allow=network.host",
+        "--set", "*.args.HTTP_PROXY",
+        "--set", "*.args.no_proxy=example.org,127.0.0.1", "--set", "*.args.NO_PROXY=127.0.0.1",
+    ]  # fmt: skip
+
+
 def test_secrets_reach_every_target_as_files_that_may_be_read() -> None:
     words = argv(secrets={"index": Path("/run/index"), "ca": Path("/etc/ca.pem")})
     assert words[len(argv()) :] == [
@@ -95,9 +104,28 @@ def test_records_of_the_build_cache_are_removed_by_name_in_one_call(monkeypatch:
     assert len(asked) == 1
 
 
+def test_the_builds_that_a_builder_remembers_are_read_from_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[str | Path]] = []
+
+    def run(argv: Sequence[str | Path], **_rest: Any) -> str:
+        asked.append(argv)
+        return (
+            '{"created_at":"2026-11-30T03:31:13Z","name":"a","ref":"default/default/y85l","status":"Running"}\n'
+            '{"completed_at":"2026-11-30T03:33:45Z","name":"b","ref":"default/default/netu","status":"Completed"}\n'
+        )
+
+    monkeypatch.setattr(process, "run", run)
+    assert past_builds("the-engine") == (
+        PastBuild(ref="default/default/y85l", is_running=True),
+        PastBuild(ref="default/default/netu", is_running=False),
+    )
+    assert asked == [["docker", "buildx", "history", "ls", "--builder", "the-engine", "--no-trunc", "--format", "json"]]
+
+
 def test_proxies_of_this_machine_reach_the_steps_and_nothing_else_does() -> None:
-    environment = {"https_proxy": "http://proxy.example:3128", "NO_PROXY": "", "HOME": "/root", "TOKEN": "secret"}
-    assert argv(environment)[len(argv()) :] == ["--set", "*.args.https_proxy=http://proxy.example:3128"]
+    """Bake reads the value from the environment: on a command line everybody would see the password."""
+    environment = {"https_proxy": "http://me:secret@proxy:3128", "NO_PROXY": "", "HOME": "/root", "TOKEN": "secret"}
+    assert argv(environment)[len(argv()) :] == ["--set", "*.args.https_proxy"]
 
 
 # ---- a build
@@ -110,8 +138,18 @@ class FakeBuild:
         self.lines = lines
         self.status = status
         self.metadata = metadata
+        self.env: Mapping[str, str] = {}
 
-    def stream(self, words: Sequence[str], on_line: Callable[[str], None], *, cwd: Path, inherit: bool = False) -> int:
+    def stream(
+        self,
+        words: Sequence[str],
+        on_line: Callable[[str], None],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        inherit: bool = False,
+    ) -> int:
+        self.env = env
         for line in () if inherit else self.lines:
             on_line(line)
         if self.metadata is not None:
@@ -155,7 +193,34 @@ def test_a_build_gives_the_digest_of_each_target_and_what_ran(folder: Folder) ->
     }
     result = folder.bake(FakeBuild(make_vertex(RUN), make_vertex(RUN, "completed"), metadata=metadata))
     assert result.digests == {"one": DIGEST, "two": DIGEST}
+    assert result.provenance == {}
     assert result.executed == (RUN,)
+
+
+def test_a_build_asks_for_all_of_its_provenance(folder: Folder) -> None:
+    fake = FakeBuild(metadata={"one": {"buildx.build.provenance": {"buildType": "x"}}})
+    assert folder.bake(fake).provenance == {"one": {"buildType": "x"}}
+    assert fake.env == {"BUILDX_METADATA_PROVENANCE": "max"}
+
+
+def test_what_is_kept_of_a_build_has_no_password_of_a_proxy(folder: Folder) -> None:
+    step = {"op": {"exec": {"meta": {"args": ["true"], "proxy_env": {"https_proxy": "http://me:secret@proxy"}}}}}
+    arguments = {"build-arg:HTTPS_PROXY": "http://me:secret@proxy", "build-arg:KEPT": "1"}
+    provenance = {"invocation": {"parameters": {"args": arguments}}, "buildConfig": {"llbDefinition": [step]}}
+    places: list[Path] = []
+
+    class Watched(FakeBuild):
+        def stream(self, words: Sequence[str], on_line: Callable[[str], None], **named: Any) -> int:
+            places.append(Path(words[words.index("--metadata-file") + 1]).parent)
+            assert places[0].stat().st_mode & 0o077 == 0
+            return super().stream(words, on_line, **named)
+
+    result = folder.bake(Watched(metadata={"one": {"buildx.build.provenance": provenance}}))
+    text = (folder.path / "m.json").read_text(encoding="utf-8")
+    assert json.loads(text)["one"]["buildx.build.provenance"] == result.provenance["one"]
+    assert "secret" not in text
+    assert result.provenance["one"]["invocation"]["parameters"]["args"] == {"build-arg:KEPT": "1"}
+    assert not places[0].exists()
 
 
 def test_metadata_of_a_former_build_is_not_taken_for_this_one(folder: Folder) -> None:

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of what the commands read, so that a test may spoil it."""
-    for name in ("matrix.yaml", "README.md"):
+    for name in ("doctor.yaml", "known-issues.yaml", "matrix.yaml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("docs", "locks", "recipes"):
+    for name in ("docs", "locks", "moe_configs", "patches", "recipes"):
         shutil.copytree(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -25,7 +25,8 @@ def test_list_shows_every_row_and_that_it_is_locked(capsys: pytest.CaptureFixtur
     assert main(["--root", str(ROOT), "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {"0.20.2-t4", "0.20.2-t5", "0.32.0-t5"} <= {row["tag"] for row in rows}
-    assert {row["locked"] for row in rows} == {"yes"}
+    assert {row["locked"] for row in rows if row["strategy"] == "wheels"} == {"yes"}
+    assert {row["locked"] for row in rows if row["strategy"] == "source"} <= {"yes", "open"}
 
 
 def test_list_as_a_table_has_a_line_a_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +97,22 @@ def test_a_missing_matrix_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["build", "0.32.0-t5", "--record", "--no-trim"], "--record and --no-trim exclude each other"),
         (["build", "0.32.0-t5", "--recorded", "--compression", "gzip"], "--recorded and --compression exclude"),
         (["build", "0.32.0-t5", "--record", "--no-verify"], "--record and --no-verify exclude each other"),
-        (["reproduce", "*-t5", "--against", "x"], "--against: got 5 tags, expected one"),
+        (["build", "0.32.0-t5", "--jobs", "4"], "--jobs: is for rows that are compiled"),
+        (
+            ["build", "0.13.0-t4", "0.32.0-t5"],
+            "installed from wheels, the other rows are compiled; name rows",
+        ),
+        (
+            ["build", "0.13.0-t4", "--base", "debian-13"],
+            "got 'debian-13', but compiled rows are built on CUDA's",
+        ),
+        (["build", "0.13.0-t4", "--no-trim"], "--no-trim: is for rows that are installed from wheels; leave it out"),
+        (["build", "0.13.0-t4", "--output", "oci:x"], "--output: compiled images go into the engine; leave it out"),
+        (
+            ["reproduce", "0.13.0-t4"],
+            "0.13.0-t4: compiled from source, which `list`, `lock`, `render`, `build`, `verify`",
+        ),
+        (["reproduce", "*-t5", "--against", "x"], "--against: got 16 tags, expected one"),
         (["reproduce", "0.32.0-t5", "--against", "x"], "got 'x', expected an OCI archive or layout folder"),
         (["build", "0.32.0-t5", "--output", "x.tar"], "--output: got 'x.tar', expected oci:FILE"),
         (["build", "0.32.0-t5", "--output", "oci:/no/such/folder/x"], "the folder /no/such/folder does not exist"),
@@ -112,7 +128,7 @@ def test_render_writes_a_context_for_each_row(checkout: Path) -> None:
     folder = checkout / "build" / "dgx-spark-vllm-0_20_2-t5"
     assert sorted(one.name for one in folder.iterdir()) == [
         "Dockerfile", "installer.txt", "layers.json", "layout.py", "manifest.json", "os-packages.sh",
-        "requirements.txt",
+        "requirements.txt", "runtime",
     ]  # fmt: skip
     assert (folder / "os-packages.sh").stat().st_mode & 0o111
     assert json.loads((checkout / "build/docker-bake.json").read_text())["group"]["default"]["targets"]

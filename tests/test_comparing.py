@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builders import link_inputs
 from tests.ocibuilder import blob_path, copied, make_package, pack, write_layout
 
-from sparkbake import comparing, process, saving
+from sparkbake import comparing, process, recordedimages, saving
 from sparkbake.cli import main
 from sparkbake.compare import Difference
 from sparkbake.comparing import Source, print_differences, source_of
-from sparkbake.errors import PreflightError, UsageError
+from sparkbake.errors import PreflightError, UsageError, VerifyError
+from sparkbake.expected import Expected, load_expected
 from sparkbake.model import LocalImage
 from sparkbake.project import Project, open_project
 from sparkbake.saving import check_disk
@@ -110,8 +112,8 @@ def test_an_image_of_a_registry_is_told_by_layers_alone(
     monkeypatch.setattr(process, "run", run)
     assert delta("docker://registry.example/a:1", old) == 0
     shown = capsys.readouterr().out
-    assert "nothing is said of packages and disk" in shown
-    assert shown.splitlines()[-1].endswith("MB compressed; least possible: not known")
+    assert "the contents of one image were not read, nor is its lock here: nothing is said of packages\n" in shown
+    assert shown.splitlines()[-1].endswith("MB compressed (0.0 MB on disk); least possible: not known")
 
 
 def test_differences_are_shown_also_of_names_that_are_no_utf_8(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,11 +139,14 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: Path) -> list[Pa
         return ""
 
     def project_here(root: Path) -> Project:
-        (tmp_path / "locks").symlink_to(ROOT / "locks")
+        if not (tmp_path / "locks").exists():
+            (tmp_path / "locks").symlink_to(ROOT / "locks")
+            link_inputs(tmp_path)
         return replace(open_project(root), root=tmp_path)
 
     monkeypatch.setattr(comparing, "open_project", project_here)
-    monkeypatch.setattr(saving, "local_image", lambda _reference: ENGINE)
+    for module in (saving, comparing):
+        monkeypatch.setattr(module, "local_image", lambda _reference: ENGINE, raising=False)
     monkeypatch.setattr(process, "run", run)
     return paths
 
@@ -173,13 +178,114 @@ def test_what_was_saved_goes_also_when_reading_fails(
     assert list((tmp_path / "build").iterdir()) == []
 
 
-def test_a_tag_that_the_engine_does_not_have_says_how_to_build_it(
-    saved: list[Path], new: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def empty_engine(saved: list[Path], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """An engine that has no image; the paths that it saved to."""
+    for module in (saving, comparing):
+        monkeypatch.setattr(module, "local_image", lambda _reference: None, raising=False)
+    return saved
+
+
+def test_a_tag_that_neither_engine_nor_records_have_says_how_to_build_it(
+    empty_engine: list[Path], new: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(saving, "local_image", lambda _reference: None)
+    monkeypatch.setattr(recordedimages, "load_expected", lambda _locks, _tag: {})
     assert delta("0.32.0-t5", new) == 8
     said = capsys.readouterr().err
     assert "has no such image; run `nox -s build -- 0.32.0-t5`, or name an OCI file of it" in said
+
+
+def recorded(tag: str) -> Expected:
+    (found,) = load_expected(ROOT / "locks", tag).values()
+    return found
+
+
+def test_tags_that_the_engine_does_not_have_are_told_by_records_and_locks(
+    empty_engine: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert delta("0.20.2-t4", "0.20.2-t5", "--json") == 0
+    shown = capsys.readouterr()
+    assert (
+        f"0.20.2-t4: the engine does not have it; read from its record on debian-13, {recorded('0.20.2-t4').digest}"
+        in shown.err
+    )
+    said = json.loads(shown.out)
+    old, new = ({one.digest: one for one in recorded(tag).layers} for tag in ("0.20.2-t4", "0.20.2-t5"))
+    assert {one["digest"]: (one["name"], one["compressed_bytes"]) for one in said["layers"]} == {
+        digest: (one.name, one.compressed_bytes) for digest, one in new.items()
+    }
+    moved = {one["name"] for one in said["layers"] if one["state"] == "changed"}
+    assert moved == {one.name for digest, one in new.items() if digest not in old}
+    assert said["moved_bytes"] == sum(one.compressed_bytes for digest, one in new.items() if digest not in old)
+    assert empty_engine == []
+
+
+def test_packages_are_those_of_the_locks_where_the_records_are_of_these(
+    empty_engine: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recordedimages, "_is_current", lambda *_rest: True)
+    assert delta("0.20.2-t4", "0.20.2-t5") == 0
+    shown = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    (line,) = [one for one in lines if one.startswith("transformers ")]
+    old, new = (
+        dict(open_project(ROOT).select([tag])[0].versions)["transformers"] for tag in ("0.20.2-t4", "0.20.2-t5")
+    )
+    assert line.startswith(f"transformers difference changed {old} {new} ")
+    assert "contents were not read: packages are those of the locks" in shown
+    assert "; least possible by the locks: " in lines[-1]
+
+
+def test_records_of_other_inputs_say_nothing_of_packages(
+    empty_engine: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recordedimages, "_is_current", lambda *_rest: False)
+    assert delta("0.20.2-t4", "0.20.2-t5") == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" MB compressed; least possible: not known")
+
+
+def test_what_the_engine_has_as_recorded_is_not_saved_where_contents_are_not_needed(
+    saved: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = replace(ENGINE, digest=recorded("0.32.0-t5").digest)
+    monkeypatch.setattr(comparing, "local_image", lambda reference: here if reference.endswith("-t5") else None)
+    assert delta("0.20.2-t4", "0.32.0-t5", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["total_bytes"] == sum(
+        {one.digest: one.compressed_bytes for one in recorded("0.32.0-t5").layers}.values()
+    )
+    assert saved == []
+
+
+def test_an_engine_that_does_not_answer_is_told_and_records_are_read(
+    saved: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_reference: str) -> None:
+        raise VerifyError("x: the engine does not answer: refused")
+
+    monkeypatch.setattr(comparing, "local_image", fail)
+    assert delta("0.20.2-t4", "0.20.2-t5", "--json") == 0
+    assert "x: the engine does not answer: refused\n" in capsys.readouterr().err
+
+
+def test_a_tag_against_an_image_of_a_registry_is_told_by_the_locks_of_both(
+    empty_engine: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = open_project(ROOT)
+    (row,) = project.select(["0.20.2-t5"])
+    base = next(one for one in project.matrix.bases if one.name == "debian-13")
+    (target,) = project.plan([row], base).targets
+    info = replace(recordedimages.recorded_image(project, row, base).info, labels=target.labels)
+    monkeypatch.setattr(comparing, "remote_image", lambda _reference, *, platform: info)
+    monkeypatch.setattr(recordedimages, "_is_current", lambda *_rest: True)
+    assert delta("docker://registry.example/a:1", "0.20.2-t4", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["packages_by"] == "locks"
+    assert "transformers" in {one["name"] for one in said["packages"]}
+    other = tuple(pair for pair in target.labels if not pair[0].endswith("lock_digest"))
+    info = replace(info, labels=other)
+    assert delta("docker://registry.example/a:1", "0.20.2-t4", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["packages_by"] is None
 
 
 @pytest.mark.parametrize(("free", "is_enough"), [(None, True), (6_000_000_000, True), (5_900_000_000, False)])

@@ -7,10 +7,12 @@ from tests.debian import EPOCH, MIRROR, FakeMachine, fake_machine, make_lock, ma
 
 from sparkbake.debianmirror import (
     default_mirror,
+    describe_drift,
     fetch_index,
     find_mirror,
-    list_drift,
+    list_drifted,
     mirror_address,
+    parse_folders,
     parse_packages,
     resolve_packages,
 )
@@ -114,24 +116,31 @@ class TestParsePackages:
         assert parse_packages("") == {}
 
 
-class TestListDrift:
+class TestParseFolders:
+    def test_a_package_lies_in_one_folder_whatever_its_version(self) -> None:
+        text = packages_text(make_package("curl"), make_package("curl", "1:2.0"), make_package("apt"))
+        assert parse_folders(text) == {"curl": "pool/main/c/curl", "apt": "pool/main/a/apt"}
+
+
+class TestDrift:
     def test_nothing_drifted(self) -> None:
         packages = make_lock().packages_of("arm64")
-        assert list_drift(make_lock(), "arm64", parse_packages(packages_text(*packages))) == ()
+        assert list_drifted(make_lock(), "arm64", parse_packages(packages_text(*packages))) == ()
 
     def test_the_locked_version_may_be_one_of_several(self) -> None:
         packages = (*make_lock().packages_of("arm64"), make_package("curl", "9"))
-        assert list_drift(make_lock(), "arm64", parse_packages(packages_text(*packages))) == ()
+        assert list_drifted(make_lock(), "arm64", parse_packages(packages_text(*packages))) == ()
 
     def test_every_package_that_drifted_is_listed(self) -> None:
         locked = {package.name: package for package in make_lock().packages_of("arm64")}
         other = make_package("tzdata", architecture="all", content="rebuilt")
         index = parse_packages(packages_text(make_package("curl", "1.1"), make_package("curl", "1.2"), other))
-        assert list_drift(make_lock(), "arm64", index) == (
+        drifted = list_drifted(make_lock(), "arm64", index)
+        assert [describe_drift(each, index) for each in drifted] == [
             f"apt arm64: locked 1.0 (sha256 {locked['apt'].sha256[:12]}), mirror has none",
             f"curl arm64: locked 1.0 (sha256 {locked['curl'].sha256[:12]}), mirror has 1.1, 1.2",
             (
                 f"tzdata all: locked 1.0 (sha256 {locked['tzdata'].sha256[:12]}), "
                 f"mirror has 1.0 (sha256 {other.sha256[:12]})"
             ),
-        )
+        ]

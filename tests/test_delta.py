@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -22,10 +22,11 @@ from tests.ocibuilder import (
     write_layout,
 )
 
-from sparkbake.delta import Delta, PackageChange
+from sparkbake.delta import Delta, LayerChange, PackageChange, locked_changes, summed
 from sparkbake.deltaread import Named, packed_bytes, read_delta, read_layers
 from sparkbake.errors import ImageError
 from sparkbake.images import OpenImage, open_image
+from sparkbake.model import Wheel
 from sparkbake.ownership import attribution, is_record
 
 BASE = MadeLayer(members=[make_file("etc/os", b"13")], step="mmdebstrap")
@@ -209,7 +210,7 @@ def test_only_what_changed_had_to_move(tmp_path: Path) -> None:
     moved = packages(found)
     assert found.least_bytes == moved["torch"].compressed_bytes + moved["fresh"].compressed_bytes
     assert moved["gone"].compressed_bytes == moved["gone"].disk_bytes == 0
-    assert sum(one.disk_bytes for one in found.packages) == found.moved_disk_bytes
+    assert sum(one.disk_bytes or 0 for one in found.packages) == found.moved_disk_bytes
     assert found.least_bytes
     assert found.ratio == found.moved_bytes / found.least_bytes
     sizes = [one.compressed_bytes for one in found.packages]
@@ -269,3 +270,60 @@ def test_what_a_package_comes_to_packed_is_about_what_its_own_layer_would(tmp_pa
     read = read_layers(image, "x", quiet, known=())
     (packed,) = packed_bytes(image, "x", read, quiet).values()
     assert packed == pytest.approx(image.info.layers[0].size_bytes, rel=0.1)
+
+
+# ---- by the locks
+
+
+def wheel(name: str, version: str, size_bytes: int) -> Wheel:
+    return Wheel(
+        name=name, version=version, file=f"{name}-{version}.whl", sha256=f"{name} {version}", size_bytes=size_bytes
+    )
+
+
+def layer(name: str, state: Literal["shared", "changed"], compressed_bytes: int) -> LayerChange:
+    return LayerChange(
+        digest=name,
+        name=name,
+        group=name.partition(".")[0],
+        state=state,
+        compressed_bytes=compressed_bytes,
+        disk_bytes=None,
+    )
+
+
+OLD_LOCK = {
+    "cuda.blas": [wheel("blas", "1", 90)],
+    "rest": [wheel("a", "1", 30), wheel("b", "1", 10), wheel("c", "1", 5)],
+}
+NEW_LOCK = {
+    "cuda.blas": [wheel("blas", "1", 90)],
+    "rest": [wheel("a", "2", 30), wheel("b", "1", 10)],
+    "vllm": [wheel("v", "1", 7)],
+}
+LAYERS = (
+    layer("base", "shared", 50),
+    layer("cuda.blas", "shared", 70),
+    layer("rest", "changed", 20),
+    layer("vllm", "changed", 6),
+    layer("manifest", "changed", 1),
+)
+
+
+def test_by_the_locks_a_package_has_the_share_of_its_layer_that_its_wheel_has() -> None:
+    found = {one.name: one for one in locked_changes(OLD_LOCK, NEW_LOCK, LAYERS)}
+    assert {name: (one.state, one.compressed_bytes, one.moved) for name, one in found.items()} == {
+        "(manifest)": ("changed", 1, True),
+        "a": ("changed", 15, True),
+        "b": ("unchanged", 5, True),
+        "c": ("removed", 0, False),
+        "v": ("new", 6, True),
+    }
+    assert (found["a"].old_version, found["a"].new_version) == ("1", "2")
+    assert (found["v"].group, found["c"].group) == ("vllm", "rest")
+
+
+def test_by_the_locks_the_least_is_what_changed_and_disk_is_not_known() -> None:
+    found = summed("old", "new", LAYERS, locked_changes(OLD_LOCK, NEW_LOCK, LAYERS), packages_by="locks")
+    assert (found.moved_bytes, found.least_bytes, found.moved_disk_bytes) == (27, 22, None)
+    assert found.packages_by == "locks"

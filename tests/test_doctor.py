@@ -4,28 +4,24 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
-from tests.hostbuilder import HOSTS, load_host, make_needs, with_answers
+from tests.hostbuilder import HOSTS, KINDS, load_host, make_needs, with_answers
 
 from sparkbake.doctor import as_json, count, diagnose, exit_status, last_line
 from sparkbake.hostvalues import Answer, Check, Host, Needs
 
-KINDS = [
-    "system", "gpu", "driver", "compute-capability", "cuda", "nvcc", "docker", "container-toolkit", "container-gpu",
-    "disk-images", "disk-models", "memory", "swap", "roce", "time", "hf-token", "hf-cache", "cache-file-system", "port",
-]  # fmt: skip
 NAMES = sorted(path.stem for path in HOSTS.glob("*.json"))
 
 # Host to what is wrong with it; every other check of it is "ok" or "not checked".
 WRONG = {
     "spark": {},
     "spark-container": {},
+    "spark-container-bare": {"shm": "warning", "hf-token": "warning", "hf-cache": "warning"},
     "debian-vm": {
         "system": "warning", "gpu": "error", "disk-models": "warning", "hf-token": "warning",
         "hf-cache": "warning",
     },
     "h200-container": {
         "system": "warning", "compute-capability": "error", "disk-models": "warning", "hf-token": "warning",
-        "hf-cache": "warning",
     },
     "h200-server": {
         "system": "warning", "driver": "error", "compute-capability": "error", "cuda": "error",
@@ -36,7 +32,8 @@ WRONG = {
         "time": "error", "hf-token": "warning", "hf-cache": "warning",
     },
     "spark-neglected": {
-        "driver": "error", "nvcc": "warning", "docker": "error", "disk-models": "warning", "memory": "warning",
+        "driver": "error", "gpu-memory": "warning", "nvcc": "warning", "docker": "error", "disk-models": "warning",
+        "memory": "warning",
         "swap": "warning", "roce": "warning", "time": "warning", "hf-token": "warning", "hf-cache": "warning",
         "cache-file-system": "warning", "port": "error",
     },
@@ -45,15 +42,22 @@ WRONG = {
 # Host to what could not be looked at.
 NOT_CHECKED = {
     "spark": set[str](),
-    "spark-container": {"docker", "container-toolkit", "container-gpu", "disk-images", "roce", "time"},
-    "debian-vm": {"driver", "compute-capability", "cuda", "container-toolkit", "container-gpu", "roce", "time"},
-    "h200-container": {"docker", "container-toolkit", "container-gpu", "disk-images", "roce", "time"},
+    "spark-container": {"gpu-memory", "docker", "container-toolkit", "container-gpu", "disk-images", "roce", "time"},
+    "spark-container-bare": {
+        "gpu-memory", "docker", "container-toolkit", "container-gpu", "disk-images", "roce", "time",
+    },
+    "debian-vm": {
+        "driver", "compute-capability", "cuda", "gpu-memory", "container-toolkit", "container-gpu", "roce", "time",
+    },
+    "h200-container": {
+        "gpu-memory", "docker", "container-toolkit", "container-gpu", "disk-images", "shm", "roce", "time", "hf-cache",
+    },
     "h200-server": {"container-gpu", "roce"},
     "spark-half-set-up": set[str](),
     "spark-neglected": {"container-toolkit", "container-gpu", "disk-images"},
     "spark-without-driver": {
-        "driver", "compute-capability", "cuda", "container-toolkit", "container-gpu", "disk-models", "memory", "swap",
-        "roce", "time", "cache-file-system", "port",
+        "driver", "compute-capability", "cuda", "gpu-memory", "container-toolkit", "container-gpu", "disk-models",
+        "memory", "shm", "swap", "roce", "time", "cache-file-system", "port",
     },
 }  # fmt: skip
 
@@ -109,8 +113,8 @@ def test_errors_end_with_1_and_warnings_do_not() -> None:
 
 def test_the_last_line_counts_all() -> None:
     checks = diagnose(load_host("h200-server"), make_needs())
-    assert last_line(checks) == "19 checks: 4 errors, 1 warning, 2 not checked, 12 ok"
-    assert count(checks) == {"error": 4, "warning": 1, "not checked": 2, "ok": 12}
+    assert last_line(checks) == "21 checks: 4 errors, 1 warning, 2 not checked, 14 ok"
+    assert count(checks) == {"error": 4, "warning": 1, "not checked": 2, "ok": 14}
 
 
 def test_json_is_flat_and_has_what_was_gathered() -> None:
@@ -141,7 +145,7 @@ def test_without_a_gpu_there_is_one_error_for_it(name: str, found: str, remedy: 
     checks = checks_of(name)
     assert checks["gpu"].found.startswith(found)
     assert checks["gpu"].remedy.startswith(remedy)
-    for kind in ("driver", "compute-capability", "cuda", "container-toolkit", "container-gpu"):
+    for kind in ("driver", "compute-capability", "cuda", "gpu-memory", "container-toolkit", "container-gpu"):
         assert checks[kind].found == "because no NVIDIA GPU answers"
 
 
@@ -173,6 +177,20 @@ def test_a_driver_that_users_report_trouble_of_is_a_warning_with_its_source() ->
     assert why == "users report a deadlock of CUDA graphs with it (README of eugr/spark-vllm-docker, 2026-03-12)"
 
 
+def test_a_driver_that_cuda_came_with_and_that_users_report_trouble_of_is_told_as_such() -> None:
+    """The doctor names 590.44.01 for CUDA 13.1, and warns of 590: both findings say so."""
+    ours = make_needs(cuda="13.1.1")
+    wanted = checks_of("spark", ours)["cuda"]
+    trouble = "users report a deadlock of CUDA graphs with it (README of eugr/spark-vllm-docker, 2026-03-12)"
+    assert wanted.expected == f"CUDA 13.1 or newer: driver 590.44.01, but {trouble}"
+    assert wanted.remedy.startswith("take a row of CUDA 13.0: nox -s list; or a driver of a later series than 590: ")
+    there = checks_of("spark-half-set-up", ours)["driver"]
+    assert there.why == f"{trouble}; it is the series that CUDA 13.1 of this image came with"
+    assert there.expected == "a later series than 590"
+    other = checks_of("spark", make_needs(cuda="13.2.0"))["cuda"]
+    assert (other.expected, other.remedy[:4]) == ("CUDA 13.2 or newer: driver 595.45.04", "sudo")
+
+
 def test_another_chip_is_named() -> None:
     found = checks_of("h200-server")["compute-capability"]
     assert (found.found, found.expected) == ("NVIDIA H200: 9.0", "12.1")
@@ -181,7 +199,7 @@ def test_another_chip_is_named() -> None:
 def test_a_minor_release_of_cuda_ahead_of_the_driver_is_a_warning_and_a_major_one_an_error() -> None:
     minor = checks_of("spark", make_needs(cuda="13.1.1"))["cuda"]
     assert (minor.status, minor.found) == ("warning", "CUDA 13.0")
-    assert minor.expected == "CUDA 13.1 or newer: driver 590.44.01"
+    assert minor.expected.startswith("CUDA 13.1 or newer: driver 590.44.01, but users report")
     assert "PTX" in minor.why
     major = checks_of("h200-server")["cuda"]
     assert (major.status, major.found, major.why) == (
@@ -204,6 +222,8 @@ def test_an_old_nvcc_names_the_one_that_it_hides() -> None:
     host = load_host("spark-neglected")
     alone = replace(host, nvccs={"/usr/bin/nvcc": host.nvccs["/usr/bin/nvcc"]})
     assert checks_of(alone)["nvcc"].remedy == "sudo apt-get remove nvidia-cuda-toolkit"
+    inside = checks_of(replace(alone, in_container=True))["nvcc"]
+    assert inside.remedy == "in the Dockerfile of this image: apt-get remove nvidia-cuda-toolkit"
 
 
 def test_an_nvcc_that_says_nothing_of_itself_is_not_judged() -> None:
@@ -216,6 +236,9 @@ def test_an_engine_that_refuses_this_user_is_told_from_one_that_does_not_run() -
     host = with_answers(load_host("spark"), docker=Answer(why="docker: not found on PATH"))
     assert checks_of(host)["docker"].remedy.startswith("sudo systemctl start docker; where none is installed:")
     assert checks_of(host)["container-gpu"].found == "because no Docker Engine answers"
+    why = "WARNING: Error loading config file: open config.json: permission denied; Cannot connect to the Docker daemon"
+    host = with_answers(load_host("spark"), docker=Answer(why=why))
+    assert checks_of(host)["docker"].remedy.startswith("sudo systemctl start docker")
 
 
 def test_a_container_without_an_engine_is_nothing_wrong() -> None:
@@ -246,7 +269,9 @@ def test_an_image_that_the_engine_does_not_have_is_no_fault() -> None:
     found = checks_of(with_answers(load_host("spark"), container_gpu=missing))["container-gpu"]
     assert (found.status, found.found) == ("not checked", "because the engine does not have this image")
     host = replace(load_host("spark"), image="")
-    assert checks_of(host)["container-gpu"].found.startswith("because no image was named: nox -s doctor -- TAG")
+    assert checks_of(host)["container-gpu"].found == (
+        "because the engine has no image of ours: docker pull one, or build it, and ask again"
+    )
 
 
 # ---- what a server takes
@@ -261,7 +286,36 @@ def test_disk_is_held_against_the_image_and_against_models() -> None:
 def test_memory_says_which_share_vllm_can_have() -> None:
     found = checks_of("spark-neglected")["memory"]
     assert found.found == "38.1 of 119.7 GiB available (32%), 1.9 GiB of it unused"
-    assert "--gpu-memory-utilization 0.27" in found.remedy
+    assert "-e GPU_MEMORY_UTIL=0.27 (vllm serve: --gpu-memory-utilization 0.27)" in found.remedy
+
+
+def test_shared_memory_of_a_container_is_64_mb_unless_it_is_told_otherwise() -> None:
+    bare = checks_of("spark-container-bare")["shm"]
+    assert (bare.found, bare.expected) == ("0.07 GB free", "4 GB")
+    assert bare.remedy == "docker run --ipc host, or --shm-size 16g"
+    assert checks_of("spark-container")["shm"].found == "62.7 GB free"
+    full = checks_of(replace(load_host("spark"), shm_bytes=10**9))["shm"]
+    assert full.remedy == "ls -l /dev/shm, and remove what no process uses; or sudo mount -o remount,size=4G /dev/shm"
+    unseen = checks_of(replace(load_host("spark"), shm_bytes=None))["shm"]
+    assert unseen.found == "because its free space cannot be seen from here"
+
+
+def test_memory_that_other_processes_hold_on_the_gpu_is_told() -> None:
+    held = checks_of("spark-neglected")["gpu-memory"]
+    assert held.found == "3 processes hold 49.2 GiB, and of 1 of them nvidia-smi does not say how much"
+    assert "docker stop" in held.remedy
+    assert checks_of("spark")["gpu-memory"].found == "1 process holds 0.2 GiB"
+    none = with_answers(load_host("spark"), gpu_processes=Answer(text=""))
+    assert checks_of(none)["gpu-memory"].found == "no process holds any"
+    some = with_answers(load_host("spark"), gpu_processes=Answer(text="[N/A]\n"))
+    assert checks_of(some)["gpu-memory"].found == "because nvidia-smi does not say how much 1 process holds"
+
+
+def test_a_container_does_not_see_the_processes_of_others() -> None:
+    found = checks_of("spark-container")["gpu-memory"]
+    assert found.found == "because a container sees its own processes alone: nox -s doctor on the host"
+    seen = with_answers(load_host("spark-container"), gpu_processes=Answer(text="51200\n"))
+    assert checks_of(seen)["gpu-memory"].status == "warning"
 
 
 def test_swap_in_use_is_a_sign_of_memory_that_was_full() -> None:
@@ -278,13 +332,36 @@ def test_each_rdma_device_is_shown_with_its_interface() -> None:
         "rocep1s0f0/1 (enp1s0f0np0)",
         "rocep1s0f1/1 (enp1s0f1np1)",
     ]
-    assert found[0].found == "ACTIVE, 200 Gb/sec (2X NDR), Ethernet, MTU 9000"
+    assert found[0].found == "ACTIVE, 200 Gb/sec (2X NDR), Ethernet, MTU 9000, an IPv4 address"
 
 
 def test_small_frames_matter_on_links_that_are_up_only() -> None:
     found = [one for one in diagnose(load_host("spark-neglected"), make_needs()) if one.id == "roce"]
     assert [one.status for one in found] == ["warning", "ok", "warning", "ok"]
     assert found[0].remedy.startswith("sudo ip link set dev enP2p1s0f0np0 mtu 9000")
+
+
+def test_a_link_that_is_up_has_an_address_where_it_is_to_be_used() -> None:
+    """A RoCE interface without one is no part of a cluster, whatever its MTU."""
+    host = load_host("spark")
+    bare = with_answers(host, ipv4=Answer(text="lo\nwlP9s9\nenp1s0f0np0\n"))
+    found = [one for one in diagnose(bare, make_needs()) if one.id == "roce"]
+    assert [one.status for one in found] == ["warning", "ok", "ok", "ok"]
+    assert found[0].found.endswith("Ethernet, MTU 9000, no IPv4 address")
+    assert found[0].expected == "an IPv4 address, if several Sparks are to use it"
+    assert found[0].remedy.startswith("sudo ip address add ADDRESS/24 dev enP2p1s0f0np0 (until it restarts; to k")
+    unknown = with_answers(host, ipv4=Answer(why="ip: not found on PATH"))
+    found = [one for one in diagnose(unknown, make_needs()) if one.id == "roce"]
+    assert {one.status for one in found} == {"ok"}
+    assert found[0].found.endswith("MTU 9000, whether it has an address is not known: ip: not found on PATH")
+
+
+def test_a_link_that_lacks_both_is_told_both() -> None:
+    found = next(one for one in diagnose(load_host("spark-neglected"), make_needs()) if one.id == "roce")
+    assert found.found.endswith("MTU 1500, no IPv4 address")
+    assert found.expected == "MTU 9000, the same at both ends; an IPv4 address, if several Sparks are to use it"
+    assert "mtu 9000" in found.remedy
+    assert "sudo ip address add" in found.remedy
 
 
 def test_no_cable_is_nothing_wrong() -> None:
@@ -307,7 +384,8 @@ def test_a_clock_is_wrong_or_may_become_so() -> None:
 @pytest.mark.parametrize(
     ("name", "found", "remedy"),
     [
-        ("debian-vm", "none", "hf auth login"),
+        ("spark-without-driver", "none", "hf auth login"),
+        ("spark-container-bare", "none", "docker run -e HF_TOKEN (without a value: that of your shell)"),
         ("spark-half-set-up", "it does not begin with hf_", "hf auth login, or export HF_TOKEN=hf_..."),
         ("spark-neglected", "permissions 644", "chmod 600 /home/spark/.cache/huggingface/token"),
     ],
@@ -320,7 +398,8 @@ def test_a_token_is_there_plausible_and_nobody_elses_to_read(name: str, found: s
 @pytest.mark.parametrize(
     ("name", "found", "remedy"),
     [
-        ("debian-vm", "not there", "mkdir -p /root/.cache/huggingface"),
+        ("spark-without-driver", "not there", "mkdir -p /home/spark/.cache/huggingface"),
+        ("spark-container-bare", "in no volume", "docker run -v spark-cache:/cache -v ~/.cache/huggingface:/cache/hug"),
         ("spark-neglected", "not writable; it belongs to user 0", 'sudo chown -R "$(id -u):$(id -g)" /home/spark/'),
         ("spark-half-set-up", "belongs to other users: hub/models--a, hub/models--b, hub/models--c, ...", "sudo chown"),
     ],
@@ -336,6 +415,47 @@ def test_a_container_that_may_not_write_its_cache_cannot_serve() -> None:
     assert [checks_of(replace(host, in_container=one))["hf-cache"].status for one in (False, True)] == [
         "warning",
         "error",
+    ]
+    host = load_host("spark-container-bare")
+    shut = replace(host, models=replace(host.models, can_be_made=False))
+    assert checks_of(shut)["hf-cache"].found == "not there, nor can it be made"
+
+
+def test_a_container_keeps_what_is_mounted_and_is_not_judged_where_that_cannot_be_seen() -> None:
+    assert checks_of("spark-container")["hf-cache"].found == (
+        "writable by user 0, kept in what is mounted at /cache/huggingface"
+    )
+    host = load_host("spark-container-bare")
+    kept, unknown = (replace(host, models=replace(host.models, mount=one)) for one in ("/cache", ""))
+    assert checks_of(kept)["hf-cache"].found == "made at need by user 0, kept in what is mounted at /cache"
+    assert checks_of(unknown)["hf-cache"].status == "not checked"
+
+
+# What begins a command that does nothing good in a container, which has no sudo, no systemd and no engine.
+OF_A_HOST = ("sudo ", "timedatectl ", "docker ps", "docker system", "mkdir ", "hf auth login", "systemctl ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inside_a_container_a_remedy_of_the_host_says_so(name: str) -> None:
+    """Whatever is wrong with a host is told a container in words that can be followed there."""
+    for one in diagnose(replace(load_host(name), in_container=True), make_needs()):
+        before, said, _rest = one.remedy.partition("on the host: ")
+        assert not [word for word in OF_A_HOST if word in before], one
+        if not said:
+            assert not [word for word in OF_A_HOST if word in one.remedy], one
+
+
+def test_a_port_is_the_one_that_the_variables_of_a_container_name() -> None:
+    host, ours = load_host("spark-container-bare"), make_needs(ports=())
+    found = [(one.subject, one.status, one.found) for one in diagnose(host, ours) if one.id == "port"]
+    assert found == [("8001", "error", "something listens on it"), ("RAY_PORT", "error", "'no'")]
+    assert checks_of("spark-container", ours)["port"].subject == "8000"
+    # What --port names counts alone.
+    assert checks_of(host)["port"].status == "ok"
+    remedies = [one.remedy for one in diagnose(host, ours) if one.id == "port"]
+    assert remedies == [
+        "on the host: sudo ss -ltnp 'sport = :8001' names it; stop it, or serve on another: -e PORT=NUMBER",
+        "-e RAY_PORT=NUMBER, or leave it out",
     ]
 
 

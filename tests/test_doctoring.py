@@ -48,7 +48,7 @@ def test_a_good_host_ends_with_0_and_a_table_of_all_checks(
         "check about status found",
         "system machine ok Ubuntu 24.04.3 LTS, DGX OS 7.2.3, aarch64",
     ]
-    assert said[-1] == "22 checks: 0 errors, 0 warnings, 0 not checked, 22 ok"
+    assert said[-1] == "24 checks: 0 errors, 0 warnings, 0 not checked, 24 ok"
 
 
 def test_a_row_is_named_and_its_image_asked_for_the_gpu(
@@ -56,7 +56,15 @@ def test_a_row_is_named_and_its_image_asked_for_the_gpu(
 ) -> None:
     doctor(options(tag="0.32.0-t5"))
     assert asked["image"] == "docker.io/scitrera/dgx-spark-vllm:0.32.0-t5"
+    assert not asked["candidates"]
     assert lines(capsys)[0] == "this host, for 0.32.0-t5"
+
+
+def test_without_a_row_any_image_of_ours_is_asked_the_newest_first(asked: dict[str, Any]) -> None:
+    doctor(options())
+    assert asked["image"] == ""
+    assert asked["candidates"][0] == "docker.io/scitrera/dgx-spark-vllm:0.32.0-t5"
+    assert len(asked["candidates"]) == len(open_project(ROOT).rows)
 
 
 def test_models_are_looked_for_where_they_are_said_to_be(
@@ -74,7 +82,7 @@ def test_json_is_one_object_with_the_same_checks(asked: dict[str, Any], capsys: 
     said = json.loads(capsys.readouterr().out)
     assert said["schema"] == 1
     assert said["checks"][-1]["subject"] == "22"
-    assert said["count"] == {"error": 1, "not checked": 0, "ok": 21, "warning": 0}
+    assert said["count"] == {"error": 1, "not checked": 0, "ok": 23, "warning": 0}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,7 @@ def test_errors_come_before_warnings_each_with_what_to_do(capsys: pytest.Capture
     assert said[at + 1 : at + 5] == [
         "found CUDA 12.0, which hides /usr/local/cuda/bin/nvcc",
         "expected CUDA 13",
-        "why what is compiled on the host fails: nvcc fatal: Unsupported gpu architecture 'compute_121'; "
+        "why what is compiled here fails: nvcc fatal: Unsupported gpu architecture 'compute_121'; "
         "images bring their own",
         "what to do sudo apt-get remove nvidia-cuda-toolkit, or put /usr/local/cuda/bin first in PATH",
     ]

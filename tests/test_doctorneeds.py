@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
-from tests.builders import ROOT
+from tests.builders import ROOT, real_matrix
 
 from sparkbake.doctorneeds import Standards, load_standards, needs_of
 from sparkbake.errors import MatrixError
+from sparkbake.hostread import numbers
 from sparkbake.hostvalues import Trouble
+from sparkbake.matrix import rows
 
 SMALL = """\
 schema: "1"
@@ -26,6 +28,8 @@ disk:
   models_gb: "100"
 memory:
   utilization: "0.9"
+  shm_gb: "4"
+  held_gb: "1"
 roce:
   mtu: "9000"
 clock_not_before: "2026-11-01"
@@ -48,6 +52,8 @@ def test_a_file_with_all_keys_is_read_as_it_says(tmp_path: Path) -> None:
         image_bytes=20 * 10**9,
         models_bytes=100 * 10**9,
         utilization=0.9,
+        shm_bytes=4 * 10**9,
+        held_bytes=10**9,
         roce_mtu=9000,
         clock_not_before="2026-11-01",
     )
@@ -68,7 +74,7 @@ def test_a_file_with_all_keys_is_read_as_it_says(tmp_path: Path) -> None:
         ),
         ('"4"', '"four"', "12:20: disk.per_packed_byte: got 'four', expected a number"),
         ('"0.9"', '"90"', "16:16: memory.utilization: got '90', expected a share such as 0.9"),
-        ('"2026-11-01"', '"soon"', "19:19: clock_not_before: got 'soon', expected a date, 2026-11-01"),
+        ('"2026-11-01"', '"soon"', "21:19: clock_not_before: got 'soon', expected a date, 2026-11-01"),
         ('roce:\n  mtu: "9000"\n', "", "1:1: roce: missing, expected a mapping; add it"),
     ],
 )
@@ -83,6 +89,14 @@ def test_an_image_of_unknown_size_is_reckoned_with_as_the_file_says(tmp_path: Pa
     known = needs_of(load(tmp_path), packed_bytes=10**9, **given)  # type: ignore[arg-type]
     unknown = needs_of(load(tmp_path), packed_bytes=None, **given)  # type: ignore[arg-type]
     assert (known.image_bytes, unknown.image_bytes) == (4 * 10**9, 20 * 10**9)
+
+
+def test_every_release_of_cuda_in_the_matrix_has_its_driver() -> None:
+    """Else a row of that release is held against the driver of an older one."""
+    ours = {".".join(dict(row.versions)["cuda"].split(".")[:2]) for row in rows(real_matrix())}
+    releases = [cuda for cuda, _driver in load_standards(ROOT / "doctor.yaml").drivers]
+    assert ours <= set(releases)
+    assert releases == sorted(releases, key=numbers)
 
 
 def test_the_projects_own_file_has_no_fault() -> None:

@@ -29,7 +29,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, Any] | Exception) -
     monkeypatch.setattr(engine, "_USAGE_WAITS_S", (0, 0, 0))
     client = Client(answers)
     monkeypatch.setattr(engine, "_client", lambda _timeout_s: client)
-    return engine.cache_ids()
+    return frozenset(one.record_id for one in engine.cache_records())
 
 
 def test_the_records_of_the_build_cache_are_known_by_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +41,11 @@ def test_an_engine_that_is_just_removing_something_is_asked_again(monkeypatch: p
     assert ask(monkeypatch, BUSY, BUSY, BUSY, {"BuildCache": [{"ID": "a"}]}) == {"a"}
 
 
-def test_an_engine_that_never_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PreflightError, match="the engine does not answer: content sha256:0: not found"):
+def test_an_engine_that_never_can_count_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PreflightError, match="the engine cannot count what it holds: content sha256:0: not found; end"):
         ask(monkeypatch, BUSY, BUSY, BUSY, BUSY)
+
+
+def test_an_engine_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PreflightError, match="the engine does not answer: no socket"):
+        ask(monkeypatch, OSError("no socket"))

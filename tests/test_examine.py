@@ -1,10 +1,8 @@
 """Claims about what is found wrong with an image: a clean one, tampered with in every way that matters."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.cudabuilder import make_program
@@ -33,7 +31,7 @@ from tests.imagebuilder import (
 )
 from tests.moebuilder import make_config
 from tests.ocibuilder import SITE, make_file
-from tests.verified import Result, look
+from tests.verified import Verify
 
 from sparkbake.errors import ImageError
 from sparkbake.project import Project
@@ -41,29 +39,6 @@ from sparkbake.project import Project
 C_LIBRARY = f"{SITE}/vllm/_C.abi3.so"
 LIBTORCH = "torch/lib/libtorch.so"
 STATIC = "torch/lib/libstatic.a"
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_checkout(tmp_path_factory.mktemp("checkout"))
-
-
-@pytest.fixture(scope="module")
-def layers(project: Project) -> Layers:
-    return make_layers(project)
-
-
-Verify = Callable[..., Result]
-
-
-@pytest.fixture
-def verify(project: Project, tmp_path: Path) -> Verify:
-    """Write an image and look into it; see `verified.look`."""
-
-    def verified(made: Layers, *, of: Project = project, **more: Any) -> Result:
-        return look(of, tmp_path / "image", made, **more)
-
-    return verified
 
 
 # ---- nothing wrong

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from tests.imagebuilder import (
     changed,
     config_of,
     content_of,
-    make_checkout,
     make_layers,
     make_packages,
     os_package,
@@ -28,7 +27,7 @@ from tests.imagebuilder import (
     write_image,
 )
 from tests.ocibuilder import SITE, Member, make_file, make_folder, make_hardlink, make_link
-from tests.verified import Result, look
+from tests.verified import Verify
 
 from sparkbake.examine import examine
 from sparkbake.images import open_image
@@ -39,29 +38,6 @@ from sparkbake.survey import read_survey
 C_LIBRARY = f"{SITE}/vllm/_C.abi3.so"
 STATIC = "torch/lib/libstatic.a"
 OS = dict.fromkeys(("base-files", "libc6", "python3", "curl"), "1.0-1")
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_checkout(tmp_path_factory.mktemp("checkout"))
-
-
-@pytest.fixture(scope="module")
-def layers(project: Project) -> Layers:
-    return make_layers(project)
-
-
-Verify = Callable[..., Result]
-
-
-@pytest.fixture
-def verify(project: Project, tmp_path: Path) -> Verify:
-    """Write an image and look into it; see `verified.look`."""
-
-    def verified(made: Layers, *, of: Project = project, **more: Any) -> Result:
-        return look(of, tmp_path / "image", made, **more)
-
-    return verified
 
 
 def flipped(content: bytes) -> bytes:
@@ -179,6 +155,12 @@ def test_a_folder_of_ours_with_another_mode_is_found(verify: Verify, layers: Lay
     found = verify(with_member(layers, make_folder("workspace", mode=mode), "skeleton"))
     assert (found.status, found.errors) == (1, [("file-mode", "workspace")])
     assert found.said("file-mode") == (f"{mode:o} of 0:0", "755 of 0:0")
+
+
+@pytest.mark.parametrize(("path", "mode"), [("cache", 0o755), ("cache", 0o777), ("root", 0o755)])
+def test_a_folder_with_a_mode_of_its_own_has_no_other(verify: Verify, layers: Layers, path: str, mode: int) -> None:
+    found = verify(with_member(layers, make_folder(path, mode=mode), "skeleton"))
+    assert (found.status, found.errors) == (1, [("file-mode", path)])
 
 
 def test_a_setuid_program_as_a_hard_link_is_found(verify: Verify, project: Project) -> None:

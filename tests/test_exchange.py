@@ -2,15 +2,19 @@
 
 import base64
 import json
-from collections.abc import Mapping
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sparkbake import exchange
+from sparkbake.addresses import is_loopback
 from sparkbake.errors import RegistryError
-from sparkbake.exchange import Answer, Authorization, Login, is_loopback, login_of
+from sparkbake.exchange import Answer, Authorization, Login, login_of
 
 BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
 CHALLENGE = 'Bearer realm="https://auth.example/token",service="registry.example",scope="repository:x:pull"'
@@ -56,6 +60,60 @@ def test_a_damaged_configuration_is_told(config: Path) -> None:
 )  # fmt: skip
 def test_only_this_machine_is_spoken_to_without_tls(host: str, expected: bool) -> None:  # noqa: FBT001
     assert is_loopback(host) is expected
+
+
+# ---- one exchange
+
+
+@pytest.fixture
+def peer(loopback: None) -> Iterator[Callable[[bytes], tuple[int, list[bytes]]]]:
+    """A server of one connection: its port, and what it is sent before it answers."""
+    with ExitStack() as stack:
+
+        def serve(answer: bytes) -> tuple[int, list[bytes]]:
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            seen: list[bytes] = []
+
+            def work() -> None:
+                with listening.accept()[0] as connection, suppress(OSError):
+                    seen.append(connection.recv(1 << 16))
+                    connection.sendall(answer)
+
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            stack.callback(thread.join, 5)
+            return listening.getsockname()[1], seen
+
+        yield serve
+
+
+Peer = Callable[[bytes], tuple[int, list[bytes]]]
+
+
+def test_an_answer_without_an_end_is_not_kept(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_MOST_BYTES", 1_000_000)
+    port, _seen = peer(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1_500_000))
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:\d+: GET: answers more than 1 MB, expected less") as caught:
+        exchange.exchange("GET", f"http://127.0.0.1:{port}/v2/", {}, None)
+    assert not caught.value.passes
+
+
+def test_a_proxy_gets_its_password_and_nobody_else_sees_it(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, seen = peer(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+    monkeypatch.setenv("https_proxy", f"http://me:ge%3Aheim@127.0.0.1:{port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(RegistryError, match=r"registry\.example: GET: .*407") as caught:
+        exchange.exchange("GET", "https://registry.example/v2/", {}, None)
+    assert seen[0].startswith(b"CONNECT registry.example:443 ")
+    assert b"Proxy-Authorization: Basic " + base64.b64encode(b"me:ge:heim") in seen[0]
+    assert "heim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["https://registry.example:port/v2/", "https://[registry.example/v2/"])
+def test_an_address_that_is_none_is_told(address: str) -> None:
+    with pytest.raises(RegistryError, match=r"GET: got the address 'https://.*' from the registry, which is none"):
+        exchange.exchange("GET", address, {}, None)
 
 
 class Tokens:

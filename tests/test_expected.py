@@ -45,6 +45,19 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert make_expected().compressed_bytes == 1100
 
 
+def test_sizes_on_disk_are_kept_where_they_are_known(tmp_path: Path) -> None:
+    old = make_expected()
+    assert old.disk_bytes is None
+    assert "disk_bytes" not in record_json(TAG, {"debian-13": old})
+    first, second = (replace(one, disk_bytes=10 * one.compressed_bytes) for one in old.layers)
+    new = replace(old, layers=(first, second), trimmed_bytes=7)
+    assert new.disk_bytes == 11000
+    assert replace(new, layers=(first, old.layers[1])).disk_bytes is None
+    bases = {"ubuntu-24.04": old, "debian-13": new}
+    write(tmp_path, record_json(TAG, bases))
+    assert load_expected(tmp_path, TAG) == bases
+
+
 def test_a_layer_is_a_line_so_that_a_change_of_one_is_a_change_of_a_line() -> None:
     lines = record_json(TAG, {"debian-13": make_expected()}).splitlines()
     assert sum('"name": ' in line for line in lines) == 2

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.builders import ROOT
 
+from sparkbake.hostengine import check_docker
 from sparkbake.hostfacts import gather, huggingface_home
 from sparkbake.hostvalues import Answer, Host, Port, Token
 
@@ -22,7 +23,9 @@ STANDALONE = (
     "hostvalues",
     "hostread",
     "hostchecks",
+    "hostengine",
     "hostresources",
+    "hostnetwork",
     "doctor",
     "hostfacts",
 )
@@ -33,6 +36,12 @@ INFO = {
     "DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=all"}],
     "Containerd": {"Address": "/var/run/docker/containerd/containerd.sock"},
     "HTTPProxy": "http://user:password@proxy:3128",
+}
+# What stood on both streams of `docker info`; each file says of which docker.
+DOCKER_INFO = ROOT / "tests" / "data" / "docker-info"
+REFUSALS = {
+    "refused": "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+    "nothing": "Cannot connect to the Docker daemon at unix:///nonexistent/docker.sock. Is the docker daemon running?",
 }
 SMI = """\
 +---------------------------------------------------------------------------------------+
@@ -113,6 +122,19 @@ def test_of_nvidia_smi_no_process_is_kept(look: Gather, programs: Path) -> None:
     assert "secret" not in text
 
 
+def test_of_processes_on_the_gpu_only_what_they_hold_is_asked(look: Gather, programs: Path, tmp_path: Path) -> None:
+    program(programs, "nvidia-smi", f'echo "$@" >>{tmp_path}/called\n{prints("20480")}')
+    assert look().answers["gpu-processes"] == Answer(text="20480\n")
+    called = (tmp_path / "called").read_text(encoding="utf-8")
+    assert "--query-compute-apps=used_memory --format=csv,noheader,nounits\n" in called
+
+
+def test_shared_memory_is_that_of_the_root(look: Gather, root: Path) -> None:
+    assert look().shm_bytes is None
+    (root / "dev/shm").mkdir(parents=True)
+    assert look().shm_bytes
+
+
 def test_of_docker_only_what_matters_is_kept(look: Gather, programs: Path) -> None:
     program(programs, "docker", engine(INFO))
     text = look().answers["docker"].text
@@ -131,6 +153,25 @@ def test_an_answer_of_docker_without_an_engine_is_none(look: Gather, programs: P
     assert look().answers["docker"] == Answer(why="docker info says nothing of an engine")
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in DOCKER_INFO.glob("*.json")))
+def test_an_engine_that_does_not_answer_says_why_whatever_the_command_ends_with(
+    look: Gather, programs: Path, name: str
+) -> None:
+    """Recorded: a docker of 2024 ends with 0 and has the reason in its JSON, one of 2025 ends with 1."""
+    said = json.loads((DOCKER_INFO / f"{name}.json").read_text(encoding="utf-8"))
+    assert said["source"] == "recorded"
+    assert said["status"] == (0 if name.endswith("-26") else 1)
+    program(
+        programs, "docker", f"{{\n{prints(said['stderr'])}\n}} >&2\n{prints(said['stdout'])}\nexit {said['status']}"
+    )
+    host = look()
+    assert host.answers["docker"].text is None
+    assert host.answers["docker"].why.startswith(REFUSALS[name.partition("-")[0]])
+    found = next(check_docker(host))
+    denied = name.startswith("refused")
+    assert found.remedy.startswith('sudo usermod -aG docker "$USER"' if denied else "sudo systemctl start docker")
+
+
 def test_a_container_is_started_only_where_an_engine_and_a_gpu_answer(
     look: Gather, programs: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +184,25 @@ def test_a_container_is_started_only_where_an_engine_and_a_gpu_answer(
     assert [line for line in called.read_text(encoding="utf-8").splitlines() if line.startswith("run")] == [
         "run --rm --pull never --gpus all --network none --entrypoint nvidia-smi one/image:1 -L"
     ]
+
+
+def test_where_no_image_is_named_the_first_of_ours_that_the_engine_has_is_asked(
+    look: Gather, programs: Path, tmp_path: Path
+) -> None:
+    called = tmp_path / "called"
+    listed = prints("debian:12\n<none>:<none>\none/image:1\nregistry:5000/one/image:3")
+    program(programs, "docker", f'echo "$@" >>{called}\nif [ "$1" = image ]; then\n{listed}\nexit; fi\n{engine(INFO)}')
+    program(programs, "nvidia-smi", prints("NVIDIA GB10, 12.1, 580.95.05"))
+    ours = ("docker.io/one/image:2", "docker.io/one/image:1", "registry:5000/one/image:3")
+    assert look(candidates=ours).image == "docker.io/one/image:1"
+    assert "nvidia-smi docker.io/one/image:1 -L" in called.read_text(encoding="utf-8")
+    assert look(candidates=ours[:1]).image == ""
+    assert look(candidates=ours, image="other").image == "other"
+
+
+def test_no_image_is_looked_for_without_a_gpu(look: Gather, programs: Path) -> None:
+    program(programs, "docker", f'if [ "$1" = image ]; then\n{prints("one/image:1")}\nexit; fi\n{engine(INFO)}')
+    assert look(candidates=("docker.io/one/image:1",)).image == ""
 
 
 def test_compilers_are_listed_once_each_and_the_one_on_the_path_first(look: Gather, programs: Path, root: Path) -> None:
@@ -178,7 +238,7 @@ def test_a_container_is_told_by_its_mark(look: Gather, root: Path, mark: str) ->
 
 def test_a_folder_that_is_not_there_has_the_space_of_the_one_above(look: Gather, tmp_path: Path) -> None:
     found = look(models=tmp_path / "not" / "there").models
-    assert (found.is_there, found.is_writable, found.owner) == (False, False, None)
+    assert (found.is_there, found.is_writable, found.owner, found.can_be_made) == (False, False, None, True)
     assert found.free_bytes
 
 
@@ -190,6 +250,7 @@ def test_a_folder_says_whose_it_is_and_what_it_is_on(look: Gather, tmp_path: Pat
     )
     found = look().models
     assert (found.is_there, found.is_writable, found.owner, found.file_system) == (True, True, os.getuid(), "nfs4")
+    assert (found.mount, found.can_be_made) == (f"{tmp_path}/hf", True)
 
 
 def test_entries_of_others_are_found_two_levels_deep(
@@ -217,6 +278,20 @@ def test_the_folder_of_an_engine_elsewhere_is_not_looked_for_here(look: Gather, 
     images = look().images
     assert images
     assert images.path == str(root / "var/lib/containerd")
+
+
+def test_a_folder_below_one_that_this_user_may_not_write_cannot_be_made(
+    look: Gather, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(os, "access", lambda path, _mode: asked.append(Path(path)))
+    assert not look(models=tmp_path / "not" / "there").models.can_be_made
+    assert tmp_path in asked
+
+
+def test_ports_are_those_that_the_variables_of_an_image_name(look: Gather) -> None:
+    assert look().named_ports == {"PORT": "8000"}
+    assert look({"PORT": "80", "RAY_PORT": "6380"}).named_ports == {"PORT": "80", "RAY_PORT": "6380"}
 
 
 # ---- the token
@@ -256,6 +331,12 @@ def test_rdma_devices_are_read_with_their_interfaces(look: Gather, root: Path) -
     )
 
 
+def test_of_addresses_only_the_interfaces_that_have_one_are_kept(look: Gather, programs: Path) -> None:
+    text = json.dumps([{"ifname": "enp1s0f0np0", "addr_info": [{"local": "192.168.100.10"}]}])
+    program(programs, "ip", prints(text))
+    assert look().answers["ipv4"] == Answer(text="enp1s0f0np0\n")
+
+
 def test_an_rdma_device_without_an_interface_is_shown_as_well(look: Gather, root: Path) -> None:
     write(root / "sys/class/infiniband/mlx5_0/ports/1/state", "1: DOWN\n")
     (port,) = look().rdma or ()
@@ -277,7 +358,8 @@ def test_the_checks_need_nothing_but_python(tmp_path: Path) -> None:
         "from sparkbake import doctor, hostfacts, hostvalues as v\n"
         "host = hostfacts.gather(environment={}, models=pathlib.Path('/'), clock='2026-11-21')\n"
         "needs = v.Needs(compute_capability='12.1', cuda='13.0.3', least_driver='1', drivers=(), troubles=(),"
-        " image_bytes=1, models_bytes=1, utilization=0.9, roce_mtu=1, clock_not_before='2026-01-01', ports=(1,))\n"
+        " image_bytes=1, models_bytes=1, utilization=0.9,"
+        " shm_bytes=1, held_bytes=1, roce_mtu=1, clock_not_before='2026-01-01', ports=(1,))\n"
         "print(doctor.last_line(doctor.diagnose(host, needs)))"
     )
     done = subprocess.run(

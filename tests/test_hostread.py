@@ -4,9 +4,12 @@ import pytest
 
 from sparkbake.hostread import (
     Gpu,
+    addressed,
+    docker_refusal,
     driver_cuda,
     file_system,
     gpus,
+    held,
     listening_ports,
     memory,
     numbers,
@@ -58,10 +61,29 @@ def test_settings_lose_their_quotes() -> None:
 
 def test_the_longest_mount_point_counts_and_of_two_the_later() -> None:
     mounts = "a / ext4 rw\nb /data xfs rw\nc /data nfs4 rw\nd /da ta tmpfs\ne /with\\040space btrfs rw\n\n"
-    assert file_system(mounts, "/data/models") == "nfs4"
-    assert file_system(mounts, "/database") == "ext4"
-    assert file_system(mounts, "/with space/x") == "btrfs"
-    assert file_system("", "/") == ""
+    assert file_system(mounts, "/data/models") == ("/data", "nfs4")
+    assert file_system(mounts, "/database") == ("/", "ext4")
+    assert file_system(mounts, "/with space/x") == ("/with space", "btrfs")
+    assert file_system("", "/") == ("", "")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"ServerErrors": null}', '{"ServerErrors": []}'])
+def test_a_docker_that_names_no_refusal_has_none(text: str) -> None:
+    assert docker_refusal(text) == ""
+
+
+def test_interfaces_with_an_address_are_named_and_their_addresses_are_not() -> None:
+    text = (
+        '[{"ifname": "lo", "addr_info": [{"local": "127.0.0.1"}]}, {"ifname": "enp1s0f0np0", "addr_info": '
+        '[{"family": "inet", "local": "192.168.100.10", "prefixlen": 24}]}, {"ifname": "down", "addr_info": []}, {}]'
+    )
+    assert addressed(text) == "lo\nenp1s0f0np0\n"
+    assert addressed("no JSON") == addressed("{}") == ""
+
+
+def test_memory_of_processes_is_read_in_bytes() -> None:
+    assert held("20480\n[N/A]\n\n 1 \n") == (20480 * 2**20, None, 2**20)
+    assert held("") == held("No devices were found\n") == ()
 
 
 def test_ports_are_those_of_sockets_that_listen() -> None:

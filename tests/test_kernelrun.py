@@ -7,24 +7,30 @@ import json
 import re
 import shutil
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.builders import ROOT
 
-from sparkbake import process
+from sparkbake import kernelrun, process
+from sparkbake.cmakerun import follow, is_build_file
 from sparkbake.errors import LockError, PreflightError, ProcessError, SparkbakeError, UsageError
-from sparkbake.kernelrun import as_json, asked, follow, is_build_file, kernels, page_releases
+from sparkbake.kernelrun import as_json, asked, kernels, page_releases
+from sparkbake.kernels import Computed
+from sparkbake.patches import Selection
 from sparkbake.project import open_project
 
 WHEELS_ONLY = 'lock-version = "1.0"\n[[packages]]\nname = "vllm"\nversion = "0.15.0"\n'
 FILES = {"CMakeLists.txt": "# nothing\n"}
 
 
-def options(*tags: str, arch: str = "12.0f", cuda: str | None = None) -> argparse.Namespace:
+def options(
+    *tags: str, arch: str | None = "12.0f", cuda: str | None = None, variant: str | None = None
+) -> argparse.Namespace:
     return argparse.Namespace(
-        root=ROOT, tags=list(tags), arch=arch, cuda=cuda, json=False, write=False, patched=False, variant=None
+        root=ROOT, tags=list(tags), arch=arch, cuda=cuda, json=False, write=False, as_released=False, variant=variant
     )
 
 
@@ -43,8 +49,8 @@ def test_a_row_has_the_cuda_version_of_its_foundation() -> None:
 
 
 def test_a_version_of_vllm_is_known_without_a_row() -> None:
-    found = asked(open_project(ROOT), ["0.19.1", "0.20.2"], cuda=None)
-    assert found == {"0.19.1": "13.0", "0.20.2": "13.0.2"}
+    found = asked(open_project(ROOT), ["0.23.0", "0.20.2"], cuda=None)
+    assert found == {"0.23.0": "13.0", "0.20.2": "13.0.2"}
 
 
 def test_another_cuda_version_can_be_asked_for() -> None:
@@ -73,6 +79,54 @@ def test_what_is_no_architecture_is_refused_before_anything_is_fetched() -> None
         kernels(options("0.20.2-t4", arch="12.0x"))
 
 
+# ---- variants
+
+Seen = list[tuple[list[str], str, str | None]]
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Releases, architecture and variant of every computation; nothing is computed."""
+    seen: Seen = []
+
+    def compute(
+        _project: object, releases: Mapping[str, str], _series: object, *, arch: str, **named: Any
+    ) -> dict[str, Computed]:
+        seen.append((list(releases), arch, named["variant"]))
+        return {}
+
+    monkeypatch.setattr(kernelrun, "compute", compute)
+    return seen
+
+
+def test_a_variant_is_computed_for_its_own_architecture(computed: Seen) -> None:
+    assert kernels(options("0.14.1-*", arch=None)) == 0
+    assert kernels(options("0.14.1-*", arch=None, variant="12.1")) == 0
+    assert kernels(options("0.14.1-*", arch="12.1f", variant="12.1")) == 0
+    assert computed == [
+        (["0.14.1"], "12.0f", None),
+        (["0.14.1"], "12.1a", "12.1"),
+        (["0.14.1"], "12.1f", "12.1"),
+    ]
+
+
+def test_without_a_tag_every_row_is_meant_that_has_the_variant(computed: Seen) -> None:
+    assert kernels(options(arch=None, variant="12.1")) == 0
+    ((releases, _arch, _variant),) = computed
+    assert releases == ["0.13.0", "0.14.0", "0.14.1", "0.16.0", "0.17.0", "0.18.1", "0.19.1", "0.22.1"]
+
+
+@pytest.mark.parametrize("arch", [None, "12.1a"])
+def test_a_variant_that_there_is_none_of_is_refused(arch: str | None) -> None:
+    with pytest.raises(UsageError, match=r"^--variant: got '12\.2', expected one of 12\.1$"):
+        kernels(options(arch=arch, variant="12.2"))
+
+
+def test_a_row_without_the_variant_is_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match=r"^vllm 0\.15\.1: no variant '12\.1' of it: native-lists: the sources"):
+        kernels(options("0.15.1-t4", arch=None, variant="12.1"))
+
+
 # ---- what is missing
 
 
@@ -81,9 +135,18 @@ def test_a_release_without_source_distribution_is_an_error_after_the_others(
 ) -> None:
     monkeypatch.setenv("SPARKBAKE_CACHE", str(tmp_path))
     monkeypatch.setattr(process, "run", lambda *_arguments, **_named: WHEELS_ONLY)
-    with pytest.raises(LockError, match=r"^vllm 0\.15\.0: not computed: the package index has no source distribution"):
+    why = "vllm 0.15.0: not computed: there is no sdist; what is said of CMakeLists.txt follows from 0.14.1 and 0.16.0"
+    with pytest.raises(LockError, match=f"^{re.escape(why)}"):
         kernels(options("0.15.0"))
-    assert capsys.readouterr().out == "vllm 0.15.0: no sdist: not computed\n\n"
+    assert capsys.readouterr().out.startswith(why)
+
+
+def test_a_release_that_nothing_is_claimed_of_is_an_error_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """The package index does not know it; it is not asked."""
+    why = "vllm 0.14.0rc2: not computed: the commit of its tag is not known, and the package index does not have it"
+    with pytest.raises(LockError, match=f"^{re.escape(why)}$"):
+        kernels(options("0.14.0rc2-t4"))
+    assert capsys.readouterr().out == f"{why}\n\n"
 
 
 def test_without_cmake_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -209,10 +272,47 @@ def test_a_release_of_which_the_chip_gets_all_is_exit_status_0(
 
 
 @pytest.mark.usefixtures("cached")
-@pytest.mark.parametrize("asked_for", [{"patched": True}, {"variant": "12.1"}])
-def test_patches_are_only_for_releases_that_have_been_looked_at(asked_for: dict[str, object]) -> None:
+def test_a_variant_is_only_of_releases_that_have_been_looked_at() -> None:
     with pytest.raises(UsageError, match=r"vllm 0\.32\.0"):
-        kernels(argparse.Namespace(**{**vars(options("0.32.0")), **asked_for}))
+        kernels(options("0.32.0", variant="12.1"))
+
+
+def test_a_variant_as_released_is_none() -> None:
+    given = {**vars(options("0.14.1-t4", variant="12.1")), "as_released": True}
+    with pytest.raises(UsageError, match=r"^--as-released: a variant is its patches; name its architecture with"):
+        kernels(argparse.Namespace(**given))
+
+
+@pytest.mark.parametrize(
+    ("tag", "as_released", "said"),
+    [
+        ("0.14.1-t4", False, "with our patches: 0002-marlin-lists.patch, 0003-"),
+        ("0.14.1-t4", True, "as released"),
+        ("0.32.0-t5", False, "as released"),
+    ],
+)
+def test_what_is_compiled_is_computed_with_its_patches(
+    tag: str,
+    as_released: bool,  # noqa: FBT001  (as pytest gives it)
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = FILES["CMakeLists.txt"] + '# intersects FP4_ARCHS\nset_gencode(CUDA_ARCHS "${CUDA_ARCHS}")\n'
+    seen: list[str] = []
+
+    def patch(_sdist: object, selection: Selection) -> dict[str, str]:
+        seen.extend(one.name for one in selection.patches)
+        return {"CMakeLists.txt": text}
+
+    FakeCMake(monkeypatch, archs=["12.0f"])
+    monkeypatch.setattr(kernelrun, "is_kept", lambda *_: True)
+    monkeypatch.setattr(kernelrun, "fetch_sdist", lambda *_: Path("vllm.tar.gz"))
+    monkeypatch.setattr(kernelrun, "read_members", lambda *_: {"CMakeLists.txt": text})
+    monkeypatch.setattr(kernelrun, "patched_files", patch)
+    assert kernels(argparse.Namespace(**{**vars(options(tag)), "as_released": as_released})) == 0
+    assert ("0002-marlin-lists.patch" in seen) is said.startswith("with")
+    assert f"\n{said}" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("cached")
@@ -243,10 +343,21 @@ def test_the_json_has_each_release_with_families_and_findings(
 
 
 def test_the_json_names_a_release_that_was_not_computed() -> None:
-    assert as_json({"0.15.0": None}, {})["releases"] == [{"vllm": "0.15.0", "computed": False, "findings": []}]
+    assert as_json({"0.15.0": "there is no sdist"}, {})["releases"] == [
+        {"vllm": "0.15.0", "computed": False, "because": "there is no sdist", "findings": []}
+    ]
 
 
 # ---- the page
+
+
+@pytest.mark.parametrize(
+    "more", [{"arch": "12.1a"}, {"variant": "12.1"}, {"tags": ["0.32.0-t5"]}, {"cuda": "13.0"}, {"as_released": True}]
+)
+def test_what_the_page_is_about_is_not_for_the_command_line_to_say(more: dict[str, object]) -> None:
+    given = {**vars(options(arch=None)), "write": True, **more}
+    with pytest.raises(UsageError, match=r"^--write: the page says itself what it is about; leave everything else out"):
+        kernels(argparse.Namespace(**given))
 
 
 def test_the_page_says_which_releases_it_is_about() -> None:
@@ -261,4 +372,10 @@ def test_a_page_without_releases_is_refused() -> None:
 
 def test_the_real_page_has_every_release_of_the_matrix() -> None:
     text = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
-    assert {row.release.vllm for row in open_project(ROOT).rows} <= set(page_releases(text))
+    releases = {row.release.vllm for row in open_project(ROOT).rows}
+    assert releases <= set(page_releases(text))
+    tables = text.partition("<!-- kernels -->")[2].partition("<!-- end of kernels -->")[0]
+    assert set(re.findall(r"(?m)^\| ([0-9][^ ]*) \|", tables)) == set(page_releases(text))
+    unknown = dict(re.findall(r"(?m)^\| ([^ ]+) \| - \| - \| - \| not computed: (.+) \|$", tables))
+    assert set(unknown) == {"0.14.0rc2", "0.15.0", "0.15.1"}
+    assert all(unknown.values())

@@ -1,10 +1,12 @@
 """Claims about which kernels a release is said to build, from calls as CMake's trace has them of upstream's files."""
 
+from dataclasses import replace
+
 import pytest
 
 from sparkbake.cmaketrace import Call
 from sparkbake.errors import LockError
-from sparkbake.kernels import Family, Kernels, arch_verdict, findings_of, kernels_of, markdown_kernels
+from sparkbake.kernels import Computed, Family, Kernels, arch_verdict, findings_of, kernels_of, markdown_kernels
 
 UTILS = "cmake/utils.cmake"
 QUTLASS = "cmake/external_projects/qutlass.cmake"
@@ -175,6 +177,17 @@ def test_a_plain_list_of_upstream_may_come_out_plain() -> None:
     assert findings(intersected("MARLIN_FP8_ARCHS", "8.9;12.0", "12.0")) == []
 
 
+def test_a_family_that_is_spared_is_a_warning_with_the_reason_when_it_is_missing() -> None:
+    built = replace(whole(intersected("MLA_ARCHS", "10.0f;12.0f", "")), spared=(("MLA", "nothing calls it"),))
+    (found,) = findings_of(built, "12.1")
+    assert (found.id, found.severity, found.remedy) == ("kernels-missing", "warning", "none: nothing calls it")
+    other = replace(whole(intersected("FP4_ARCHS", "12.0f", "")), spared=built.spared)
+    assert [one.severity for one in findings_of(other, "12.1")] == ["error"]
+    # Built, but for another chip: that nobody spares.
+    wrong = replace(whole(intersected("MLA_ARCHS", "12.0f", "12.0a")), spared=built.spared)
+    assert [(one.id, one.severity) for one in findings_of(wrong, "12.1")] == [("kernels-of-other-chip", "error")]
+
+
 def test_a_fetched_project_that_upstream_pins_to_another_chip_is_a_warning() -> None:
     pinned = intersected("QUTLASS_ARCHS", "12.0a;10.0a", "12.0a", path=QUTLASS)
     assert findings(pinned) == [("kernels-of-other-chip", "warning")]
@@ -215,21 +228,25 @@ def test_the_page_has_a_column_for_each_release_and_a_row_for_each_family_of_the
         intersected("W4A8_ARCHS", "9.0a", ""),
         [call("FetchContent_Declare", "cutlass")],
     )
-    text = markdown_kernels({"0.32.0": old, "0.15.0": None, "0.33.0": whole()}, "12.1")
+    new = replace(whole(), as_released=False, patches=("0002-lists.patch", "0004-moe.patch"))
+    unpatched = replace(whole(), as_released=False)
+    computed: dict[str, Computed] = {"0.32.0": old, "0.15.0": "there is no sdist", "0.33.0": new, "0.34.0": unpatched}
+    text = markdown_kernels(computed, "12.1")
     assert text == (
-        "| family | 0.32.0 | 0.32.0 |\n"
-        "|---|---|---|\n"
-        "| CUDA_ARCHS | 12.0f | 12.0f |\n"
-        "| MARLIN | 8.0+PTX |  |\n"
-        "| MLA | - |  |\n"
+        "| family | 0.32.0 | 0.32.0 | 0.32.0 |\n"
+        "|---|---|---|---|\n"
+        "| CUDA_ARCHS | 12.0f | 12.0f | 12.0f |\n"
+        "| MARLIN | 8.0+PTX |  |  |\n"
+        "| MLA | - |  |  |\n"
         "\n"
         "In the build files, but never for this chip: W4A8.\n"
         "\n"
-        "| release | CUDA | fetched: not here | findings |\n"
-        "|---|---|---|---|\n"
-        "| 0.32.0 | 13.0 | cutlass | error: kernels-missing: MLA (CMakeLists.txt:3) |\n"
-        "| 0.15.0 | - | - | no sdist: not computed |\n"
-        "| 0.33.0 | 13.0 |  | none |\n"
+        "| release | CUDA | sources | fetched: not here | findings |\n"
+        "|---|---|---|---|---|\n"
+        "| 0.32.0 | 13.0 | as released | cutlass | error: kernels-missing: MLA (CMakeLists.txt:3) |\n"
+        "| 0.15.0 | - | - | - | not computed: there is no sdist |\n"
+        "| 0.33.0 | 13.0 | patches: 0002, 0004 |  | none |\n"
+        "| 0.34.0 | 13.0 | patches: none |  | none |\n"
     )
 
 

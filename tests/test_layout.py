@@ -363,6 +363,40 @@ def test_not_exactly_one_compiler_ends_it(
     assert f"expected one folder with bin/nvcc below {below}/nvidia, found {count}" in capsys.readouterr().err
 
 
+# ---- what images have and do by themselves
+
+
+def test_any_user_may_write_to_the_folder_of_caches_which_root_s_cache_leads_to(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        layout.make_folders(tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "cache").stat().st_mode & 0o7777 == 0o1777
+    assert (tmp_path / "root").stat().st_mode & 0o7777 == 0o700
+    assert (tmp_path / "root/.cache").readlink() == Path("/cache")
+    assert (tmp_path / "workspace").is_dir()
+
+
+def test_own_files_are_copied_and_those_with_an_interpreter_can_be_executed(tmp_path: Path) -> None:
+    source, target = tmp_path / "runtime", tmp_path / "layer"
+    for path, content in (("usr/bin/start", b"#!/bin/sh\n"), ("usr/lib/a/b.py", b"x = 1\n"), ("usr/empty", b"")):
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_bytes(content)
+        (source / path).chmod(0o600)
+    layout.add_runtime(source, target)
+    found = {
+        one.relative_to(target).as_posix(): (one.read_bytes(), one.stat().st_mode & 0o7777)
+        for one in target.rglob("*")
+        if one.is_file()
+    }
+    assert found == {
+        "usr/bin/start": (b"#!/bin/sh\n", 0o755),
+        "usr/lib/a/b.py": (b"x = 1\n", 0o644),
+        "usr/empty": (b"", 0o644),
+    }
+
+
 # ---- what the image says of itself
 
 

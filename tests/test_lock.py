@@ -14,7 +14,7 @@ from tests.builders import make_matrix, make_row, real_matrix
 
 from sparkbake import lock, process
 from sparkbake.errors import LockError, ProcessError
-from sparkbake.lock import Index, Locker, best_wheel, declared_faults, row_overrides, row_requirements
+from sparkbake.lock import Index, Locker, best_wheel, declared_faults, row_overrides, row_requirements, tag_order
 from sparkbake.lockfile import entry_digest
 from sparkbake.matrix import rows
 from sparkbake.model import Lock, Row, Wheel
@@ -71,6 +71,16 @@ def test_a_build_number_does_not_make_up_for_a_tag() -> None:
 def test_none_fits_another_machine() -> None:
     assert best("x-1-cp312-cp312-manylinux_2_28_x86_64.whl", "x-1-cp313-cp313-manylinux_2_28_aarch64.whl") is None
     assert best() is None
+
+
+@pytest.mark.parametrize(
+    "platform", ["manylinux_2_28", "manylinux2014", "manylinux2010", "manylinux_2_12", "manylinux1"]
+)
+def test_wheels_of_every_manylinux_fit_a_newer_system(platform: str) -> None:
+    """On x86-64 some of NVIDIA's are of 2010; on aarch64 none is older than 2014."""
+    files_of = files(f"x-1-py3-none-{platform}_x86_64.whl")
+    assert best_wheel(files_of, tag_order(real_matrix().bases[0], "x86_64")) == files_of[0]
+    assert best_wheel(files_of, tag_order(real_matrix().bases[0], "aarch64")) is None
 
 
 def test_a_name_may_be_encoded_or_stand_beside_the_url() -> None:

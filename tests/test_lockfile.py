@@ -15,8 +15,10 @@ from tests.builders import LOCKS, ROOT, make_image_lock, make_lock, make_matrix,
 
 from sparkbake import lockfile
 from sparkbake.errors import LockError
+from sparkbake.frozen import freeze
 from sparkbake.matrix import rows
-from sparkbake.model import Environment, Lock, Wheel
+from sparkbake.model import Environment, Lock, Matrix, Row, Strategy, Wheel
+from sparkbake.sourcelock import digest_of, load_foundation_lock, source_base
 from sparkbake.versions import same_version
 
 REMEDY = "run `nox -s lock -- 0.20.2-t4`"
@@ -256,9 +258,18 @@ def test_a_change_of_one_package_is_a_change_of_its_line_and_of_the_digest() -> 
 # ---- the real ones
 
 
+def wheels_rows(matrix: Matrix) -> list[Row]:
+    return [one for one in rows(matrix) if one.release.strategy is Strategy.WHEELS]
+
+
+def is_frozen(row: Row) -> bool:
+    path = lockfile.lock_path(LOCKS, row.tag)
+    return path.exists() and not json.loads(path.read_text(encoding="utf-8")).get("open_pins")
+
+
 def test_every_row_has_a_lock_that_belongs_to_it() -> None:
     matrix = real_matrix()
-    for row in rows(matrix):
+    for row in wheels_rows(matrix):
         lock = lockfile.load_lock(LOCKS, matrix, row)
         for environment in lock.environments:
             names = [one.name for one in environment.wheels]
@@ -273,7 +284,7 @@ def test_every_lock_belongs_to_a_row() -> None:
 def test_the_versions_of_a_row_are_those_of_its_lock() -> None:
     matrix = real_matrix()
     distributions = {one.name: one.distribution for one in matrix.components}
-    for row in rows(matrix):
+    for row in wheels_rows(matrix):
         for environment in lockfile.load_lock(LOCKS, matrix, row).environments:
             locked = {one.name: one.version for one in environment.wheels}
             for component, version in row.versions:
@@ -284,9 +295,43 @@ def test_the_versions_of_a_row_are_those_of_its_lock() -> None:
 def test_the_locks_of_published_rows_are_frozen() -> None:
     """Their images are in use: a changed lock would be another image under the same tag."""
     frozen = json.loads((ROOT / "tests/data/published-locks.json").read_text(encoding="utf-8"))
-    published = {one.tag for one in rows(real_matrix()) if one.release.published}
+    # That of a compiled row is frozen once no pin is open of it.
+    published = {one.tag for one in rows(real_matrix()) if one.release.published and is_frozen(one)}
     found = {tag: hashlib.sha256(lockfile.lock_path(LOCKS, tag).read_bytes()).hexdigest() for tag in sorted(published)}
     assert found == frozen, (
         "a row marked `published: true` has another lock than tests/data/published-locks.json says: restore the lock "
         "with git; or, when the row was published just now, add its line; a line without such a row is removed"
+    )
+
+
+def frozen_foundation(name: str) -> str | None:
+    """Digest of all that a foundation's lock says and that no one fills later; None while a commit or index is open.
+
+    The manifest of an image follows from its index, and the entry of the matrix says whether that is known.
+    """
+    lock = load_foundation_lock(
+        LOCKS, real_matrix(), next(one for one in real_matrix().foundations if one.name == name)
+    )
+    if any(not one.commit for one in lock.pins) or any(not one.index for one in lock.images):
+        return None
+    devel, runtime = (replace(one, manifest=None) for one in lock.images)
+    return digest_of(replace(lock, entry_digest="", images=(devel, runtime)))
+
+
+def test_the_foundations_and_os_packages_of_published_rows_are_frozen() -> None:
+    """A row's lock names neither, and its image is made of both."""
+    frozen = json.loads((ROOT / "tests/data/published-foundations.json").read_text(encoding="utf-8"))
+    matrix = real_matrix()
+    names = {
+        one.foundation.name for one in rows(matrix) if one.release.published and one.release.strategy is Strategy.SOURCE
+    }
+    digests = {name: frozen_foundation(name) for name in sorted(names)}
+    found = {
+        "apt_snapshot": freeze(source_base(matrix), matrix, LOCKS).apt_snapshot,
+        "foundations": {name: digest for name, digest in digests.items() if digest},
+    }
+    assert found == frozen, (
+        "compiled rows marked `published: true` stand on other foundations, or take OS packages of another day, than "
+        "tests/data/published-foundations.json says: restore the lock with git; a foundation that was published just "
+        "now, or whose last open commit is found, gets its line"
     )

@@ -11,8 +11,6 @@ from tests.imagebuilder import (
     Layers,
     config_of,
     content_of,
-    make_checkout,
-    make_layers,
     target_of,
     with_content,
     without,
@@ -29,16 +27,6 @@ from sparkbake.project import Project
 FORMATS = ["cyclonedx", "spdx"]
 PREFIX = "dev.example"
 TORCH = "pkg:pypi/torch@2.11.0"
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_checkout(tmp_path_factory.mktemp("checkout"))
-
-
-@pytest.fixture(scope="module")
-def layers(project: Project) -> Layers:
-    return make_layers(project)
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders import ROOT, real_plan
+from tests.builders import ROOT, real_matrix, real_plan
 from tests.moebuilder import make_config, make_entry
 
 from sparkbake.errors import LockError, ProcessError, UsageError
+from sparkbake.matrix import rows as matrix_rows
 from sparkbake.moe import GB10_DEVICE, Shape, parse_name
 from sparkbake.moecheck import GB10_SHARED_BYTES, check_config
 from sparkbake.moecompile import compile_config, kernel_sources, known_tritons, prepare
@@ -126,6 +127,9 @@ SOURCES = {
     "vllm/envs.py": "import os\nSETTING = os.environ.get('VLLM_SETTING', 'default')\n",
     "vllm/other.py": "x = 1\n",
 }
+ASKED_BY_0_13 = """from vllm.utils.torch_utils import is_torch_equal_or_newer
+TAGS = () if is_torch_equal_or_newer("2.7.0") else (torch.Tag.needs_fixed_stride_order,)
+"""
 BLOCKS = Shape(experts=8, intermediate=64, dtype="fp8_w8a8", block_shape=(32, 32))
 FP8 = Shape(experts=8, intermediate=64, dtype="fp8_w8a8", block_shape=None)
 BF16 = Shape(experts=8, intermediate=64, dtype=None, block_shape=None)
@@ -232,6 +236,12 @@ def test_every_row_has_its_triton_and_its_ptxas_pinned() -> None:
         assert f"nvidia-cuda-nvcc=={wheels['nvidia-cuda-nvcc']} " in text
 
 
+def test_every_compiled_row_has_its_triton_pinned_too() -> None:
+    for row in matrix_rows(real_matrix()):
+        triton = dict(row.foundation.versions).get("triton")
+        assert triton in known_tritons(ROOT), row.tag
+
+
 # ---- the sources
 
 
@@ -263,6 +273,34 @@ def test_equal_entries_are_compiled_once_in_the_order_of_the_file(bench: dict[st
     assert {launch.resources for launch in two.launches} == {
         Resources(shared_bytes=16 * 3 * 1024, registers=40, spill_bytes=8, threads=256)
     }
+
+
+@pytest.mark.usefixtures("real_processes")
+def test_releases_up_to_0_15_are_compiled_as_they_are(tmp_path: Path) -> None:
+    """Their Triton has one ptxas for all chips; 0.13 has a launcher of another name, for weights of 4 bits as well."""
+    ptxas = "triton/backends/nvidia/compiler.py"
+    triton = {**TRITON, ptxas: TRITON[ptxas].replace("get_ptxas(arch)", "get_ptxas()")}
+    kernel = KERNEL.replace("def invoke_fused_moe_triton_kernel(", "def invoke_fused_moe_kernel(")
+    kernel = kernel.replace("A_scale, B_scale, topk", "A_scale, B_scale, B_zp, topk")
+    kernel = kernel.replace("import current_platform\n", "import current_platform\n" + ASKED_BY_0_13, 1)
+    root = make_root(tmp_path / "root", make_wheel(triton))
+    cache = make_cache(tmp_path / "cache", {**SOURCES, "vllm/model_executor/layers/fused_moe/fused_moe.py": kernel})
+    with kernel_sources("9.9.9", cache) as sources:
+        python = prepare("9.9.9", root, cache)
+        (one,) = compile_config(BF16, make_text(make_entry()), python=python, sources=sources, root=root)
+    assert [(launch.name, launch.error) for launch in one.launches] == [("w13 sorted", ""), ("w2 sorted", "")]
+
+
+@pytest.mark.usefixtures("real_processes")
+def test_a_launcher_of_a_name_that_is_not_known_is_an_error(tmp_path: Path, bench: dict[str, Path]) -> None:
+    kernel = KERNEL.replace("def invoke_fused_moe_triton_kernel(", "def launch(")
+    cache = make_cache(tmp_path, {**SOURCES, "vllm/model_executor/layers/fused_moe/fused_moe.py": kernel})
+    with (
+        kernel_sources("9.9.9", cache) as sources,
+        pytest.raises(ProcessError) as raised,
+    ):
+        compile_config(BF16, make_text(make_entry()), **{**bench, "sources": sources})
+    assert "has none of invoke_fused_moe_triton_kernel, invoke_fused_moe_kernel" in str(raised.value)
 
 
 @pytest.mark.usefixtures("real_processes")

@@ -11,6 +11,7 @@ from tests.ocibuilder import MadeLayer, copied, make_file, write_layout
 from sparkbake.errors import UsageError
 from sparkbake.images import open_image
 from sparkbake.moeread import Configs, read_configs
+from sparkbake.runtime import MOE_CONFIGS
 
 VLLM = copied("vllm", make_vllm({BLOCKS: make_config(), "E=1,N=2,device_name=Other.json": b"{}"}))
 BASE = MadeLayer(members=[make_file("etc/os", b"13")])
@@ -50,6 +51,16 @@ def test_a_folder_that_the_image_names_is_read_too_whatever_layer_it_is_in(tmp_p
     assert found.folder == "etc/moe"
     assert paths(found)[0] == f"etc/moe/{PLAIN}"
     assert "etc/moe/below/x.json" not in paths(found)
+
+
+def test_of_an_image_that_names_our_folder_no_more_than_two_layers_are_read(tmp_path: Path) -> None:
+    mine = copied("runtime", [make_file(f"{MOE_CONFIGS}/{PLAIN}", b"{}")])
+    told: list[str] = []
+    found = read(tmp_path, [BASE, VLLM, mine], env=[f"VLLM_TUNED_CONFIG_FOLDER=/{MOE_CONFIGS}"], told=told)
+    assert told == ["reading layer vllm of x (0 MB)", "reading layer runtime of x (0 MB)"]
+    assert found.folder == str(MOE_CONFIGS)
+    assert f"{MOE_CONFIGS}/{PLAIN}" in paths(found)
+    assert f"{FOLDER}/{BLOCKS}" in paths(found)
 
 
 @pytest.mark.parametrize(

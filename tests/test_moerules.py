@@ -111,6 +111,14 @@ def test_fp8_blocks_go_to_deepgemm_from_where_that_is_for_the_chip() -> None:
     assert [kernel(one, scheme="fp8-block", of=known) for one in ("0.20.2", "0.24.0", "0.32.0")] == [
         "Triton", "DeepGEMM", "DeepGEMM",
     ]  # fmt: skip
+    assert kernel("0.13.0", scheme="fp8-block", of=known) == "Triton"
     off = {"VLLM_USE_DEEP_GEMM": "0"}
     assert kernel("0.32.0", scheme="fp8-block", environment=off, of=known) == "Triton"
     assert kernel("0.32.0", scheme="fp8-block", blocks=(64, 64), of=known) == "Triton"
+
+
+def test_before_0_20_bfloat16_goes_to_flashinfer_only_if_somebody_asks_for_it() -> None:
+    known = real_rules()
+    assert [kernel(one, scheme="bf16", of=known) for one in ("0.19.1", "0.20.2")] == ["Triton", "FlashInfer CUTLASS"]
+    asked = {"VLLM_USE_FLASHINFER_MOE_FP16": "1"}
+    assert kernel("0.19.1", scheme="bf16", environment=asked, of=known) is None, "with tensor parallelism it has no say"

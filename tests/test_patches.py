@@ -7,7 +7,8 @@ import pytest
 from tests.builders import ROOT
 
 from sparkbake.errors import MatrixError, UsageError
-from sparkbake.patches import Series, Waiver, headers_of, outcomes, select, text_faults, touched_by
+from sparkbake.patches import Series, Waiver, outcomes, select
+from sparkbake.patchfiles import headers_of, text_faults, touched_by
 from sparkbake.series import load_series, parse_series
 
 NAME = "0001-greet.patch"
@@ -106,6 +107,36 @@ def test_a_variant_adds_its_topics_to_the_others() -> None:
     selection = select(parse(), "1.0", "12.1")
     assert [one.name for one in selection.patches] == [NAME]
     assert [one.topic for one in selection.waivers] == ["native"]
+
+
+SPARED = """\
+spared:
+  - {variant: "12.1", family: MLA, releases: "<2", because: nothing calls it, evidence: read}
+"""
+
+
+def test_what_a_variant_is_without_is_of_that_and_of_its_releases_alone() -> None:
+    series = parse(SERIES + SPARED)
+    assert [one.family for one in select(series, "1.0", "12.1").spared] == ["MLA"]
+    assert select(series, "1.0").spared == ()
+    none = [one for one in outcomes(series, "2.0") if isinstance(one, Waiver) and one.kind == "not-possible"]
+    possible = replace(series, waivers=tuple(one for one in series.waivers if one not in none))
+    assert select(possible, "2.0", "12.1").spared == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('variant: "12.1", family', 'variant: "12.2", family', "spared[0].variant: got '12.2', expected one of 12.1"),
+        ("family: MLA", "family: mla", "spared[0].family: got 'mla', expected a family as `nox -s kernels` names it"),
+        ("evidence: read", "proof: read", "spared[0].evidence: missing"),
+        ('releases: "<2", because: nothing', 'releases: "<1", because: nothing', "spared '<1' of MLA: '<1' admits no"),
+    ],
+)
+def test_a_fault_of_what_is_spared_is_told(old: str, new: str, fault: str) -> None:
+    assert SPARED.count(old) == 1
+    faults = faults_of(SERIES + SPARED.replace(old, new))
+    assert any(fault in one for one in faults), faults
 
 
 def test_outcomes_are_those_of_all_variants_in_the_order_of_the_topics() -> None:

@@ -9,7 +9,8 @@ import pytest
 from tests.test_patches import NAME, PATCH, parse
 
 from sparkbake.errors import BuildError, ProcessError
-from sparkbake.patches import Effect, Patch, Selection, select, touched_by
+from sparkbake.patches import Effect, Patch, Selection, select
+from sparkbake.patchfiles import touched_by
 from sparkbake.patching import apply, missing_effects
 
 pytestmark = pytest.mark.usefixtures("real_processes")

@@ -6,15 +6,10 @@ from pathlib import Path
 
 import pytest
 from tests.builders import ROOT
-from tests.imagebuilder import TAG, make_checkout
+from tests.imagebuilder import TAG
 
 from sparkbake.model import Target
 from sparkbake.project import Project, open_project, write_file
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 def target_on(project: Project, base: str) -> Target:
@@ -58,6 +53,15 @@ def test_a_file_takes_the_place_of_an_older_one_and_leaves_nothing_else(tmp_path
     path.write_text("old and longer")
     write_file(path, "new")
     assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_leaves_the_file_as_it_was_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write_file(path, "\udcff")
+    assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 

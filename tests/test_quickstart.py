@@ -169,3 +169,19 @@ def test_an_engine_that_is_too_old_is_refused(bare: Path, tmp_path: Path) -> Non
     done = engine(bare, tmp_path)
     assert done.returncode == 1
     assert "20.10.24 is too old; expected 27 or newer" in done.stderr
+
+
+def test_cosign_that_is_new_enough_is_left_alone(spark: Path, tmp_path: Path) -> None:
+    program(spark, "cosign", '[ "$1 $2" = "signing-config create" ]')
+    done = engine(spark, tmp_path, "--cosign")
+    assert (done.returncode, done.stderr) == (0, "engine: cosign is there\n")
+    assert not (tmp_path / "apt-calls").exists()
+
+
+def test_who_may_not_install_cosign_is_told_how(spark: Path, tmp_path: Path) -> None:
+    program(spark, "id", "echo 1000")
+    done = engine(spark, tmp_path, "--cosign")
+    assert done.returncode == 1
+    assert "cosign 3 or newer is missing, and this is not root; run 'sudo " in done.stderr
+    assert "/tools/engine.sh --cosign'" in done.stderr
+    assert not (tmp_path / "apt-calls").exists()

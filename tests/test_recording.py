@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders import RECIPES, SMALL_MATRIX, make_lock, make_matrix, write_base_locks
+from tests.builders import SMALL_MATRIX, link_inputs, make_lock, make_matrix, write_base_locks
 from tests.ocibuilder import MadeLayer, copied, make_file, pack, write_layout
 
-from sparkbake import process, saving
+from sparkbake import process, recording, saving
 from sparkbake.buildx import BakeResult
 from sparkbake.cli import main
 from sparkbake.errors import ImageError, LockError, UsageError
@@ -29,10 +29,11 @@ SECOND = "0.20.2-t5"
 BASE = "debian-13"
 ENGINE = "29.0.1"
 OTHER = "sha256:" + 64 * "f"
+LEFT_OUT = b'{"t/tests/a.py": 1000, "t/tests/b.py": 42}'
 IMAGE = [
     MadeLayer(members=[make_file("etc/os", b"debian")], step="RUN /bin/sh -c x # buildkit"),
     MadeLayer(members=[make_file("etc/passwd", b"root")], step="RUN /bin/sh -c y # buildkit"),
-    copied("torch", [make_file("opt/t.py", b"torch")]),
+    copied("torch", [make_file("opt/t.py", b"torch"), make_file("site-packages/t-1.dist-info/TRIMMED.json", LEFT_OUT)]),
     copied("torch.triton", [make_file("opt/triton.py", b"triton")]),
 ]
 
@@ -46,7 +47,7 @@ def project(tmp_path: Path) -> Project:
     for row in rows(matrix):
         (root / "locks" / f"{row.tag}.json").write_text(lock_to_json(make_lock(row)), encoding="utf-8")
     (root / "matrix.yaml").write_text(SMALL_MATRIX, encoding="utf-8")
-    (root / "recipes").symlink_to(RECIPES)
+    link_inputs(root)
     (root / "build").mkdir()
     return open_project(root)
 
@@ -86,14 +87,16 @@ def options(**changed: Any) -> argparse.Namespace:
     return argparse.Namespace(**{**usual, "no_verify": False, **changed})
 
 
-def hold(project: Project, info: ImageInfo, *tags: str, clean: bool = True, **changed: Any) -> bool:
+def hold(
+    project: Project, info: ImageInfo, *tags: str, clean: bool = True, engine: str = ENGINE, **changed: Any
+) -> bool:
     plan = plan_of(project, *tags)
     result = BakeResult(
         digests={one.name: info.digest for one in plan.targets},
         executed=(),
         configs={one.name: info.config_digest for one in plan.targets},
     )
-    return hold_against_records(project, plan, result, engine=ENGINE, options=options(**changed), clean=clean)
+    return hold_against_records(project, plan, result, engine=engine, options=options(**changed), clean=clean)
 
 
 def as_built(project: Project, info: ImageInfo, tag: str = TAG) -> Expected:
@@ -136,8 +139,8 @@ STANDINGS = [
     ("as recorded", "its digest is the recorded one", True, True),
     (
         "repacked",
-        f"every file is as recorded, but engine {ENGINE} compressed layers to other bytes than engine 28.5.2 did: "
-        f"the digest is not the recorded {OTHER}",
+        f"every file is as recorded, but layers are compressed to other bytes (recorded with engine 28.5.2, this is "
+        f"{ENGINE}): the digest is not the recorded {OTHER}",
         True,
         True,
     ),
@@ -179,6 +182,38 @@ def test_a_record_of_other_inputs_says_how_to_renew_it(
     spoilt(project, info, "outdated")
     hold(project, info)
     assert f"; {AGAIN} renews it\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("builder", "is_good", "told"),
+    [
+        ("remote", True, "compressed to other bytes (recorded with engine 28.5.2, this is the builder 'remote'): "),
+        ("the-engine", False, "though the inputs are the same (recorded with engine 28.5.2, this is 28.5.2)"),
+        (None, False, "though the inputs are the same (recorded with engine 28.5.2, this is 28.5.2)"),
+    ],
+)
+def test_another_builder_than_the_engine_may_compress_to_other_bytes_whatever_the_engines_version(
+    project: Project,
+    info: ImageInfo,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    builder: str | None,
+    *,
+    is_good: bool,
+    told: str,
+) -> None:
+    monkeypatch.setattr(recording, "default_builder", lambda: "the-engine", raising=False)
+    spoilt(project, info, "repacked")
+    assert hold(project, info, engine="28.5.2", builder=builder) is is_good
+    assert told in capsys.readouterr().err
+
+
+def test_other_contents_of_another_builder_are_not_as_recorded(
+    project: Project, info: ImageInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "default_builder", lambda: "the-engine", raising=False)
+    spoilt(project, info, "different")
+    assert not hold(project, info, builder="remote")
 
 
 def test_contents_that_are_not_known_are_not_taken_for_the_recorded(project: Project, info: ImageInfo) -> None:
@@ -266,10 +301,10 @@ def written(project: Project, info: ImageInfo) -> Expected:
     """What a record of the image is to be."""
     names = ("base", "system", "torch", "torch.triton")
     layers = tuple(
-        RecordedLayer(name=name, digest=one.digest, compressed_bytes=one.size_bytes)
-        for name, one in zip(names, info.layers, strict=True)
+        RecordedLayer(name=name, digest=one.digest, compressed_bytes=one.size_bytes, disk_bytes=disk_bytes)
+        for name, one, disk_bytes in zip(names, info.layers, (6, 4, 5 + len(LEFT_OUT), 6), strict=True)
     )
-    return replace(as_built(project, info), engine=ENGINE, layers=layers)
+    return replace(as_built(project, info), engine=ENGINE, layers=layers, trimmed_bytes=1042)
 
 
 @pytest.mark.parametrize("standing", [one[0] for one in STANDINGS])

@@ -2,19 +2,23 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import debian
 from tests.builders import SMALL_MATRIX, edited, make_image_lock, make_lock, make_matrix, write_base_locks
+from tests.compiledbuilder import COMPILED_MATRIX, make_foundation_lock, make_source_lock
 
 from sparkbake import relock
 from sparkbake.baselock import BaseLock, base_lock_to_json
 from sparkbake.errors import LockError, ProcessError, UsageError
 from sparkbake.lock import Locker
 from sparkbake.lockfile import image_lock_to_json, lock_to_json
-from sparkbake.model import Lock, Row
+from sparkbake.model import Foundation, Lock, Row
+from sparkbake.sourcelock import FoundationLock, SourceLock, source_lock_to_json
+from sparkbake.sourcelocking import SourceLocker
 
 PUBLISHED = edited("published: false", "published: true")
 
@@ -60,7 +64,7 @@ def test_the_lock_of_a_published_row_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(LockError) as caught:
         relock._write_lock(path, "other", frozen=True)
     assert str(caught.value) == (
-        f"{path}: belongs to a published row, which may not change; give the new one another version"
+        f"{path}: belongs to a published row, which may not change; give the row a higher `revision` in matrix.yaml"
     )
     assert path.read_text(encoding="utf-8") == "text"
 
@@ -183,3 +187,79 @@ def test_a_bootstrapped_base_is_locked_for_both_architectures(
     written = (checkout / "locks/bases/debian-13.json").read_text(encoding="utf-8")
     assert written == base_lock_to_json(debian.make_lock())
     assert "the base lies in /cache/bases/x" in capsys.readouterr().err
+
+
+def test_a_bundle_is_nothing_to_lock_from(checkout: Path) -> None:
+    (checkout / "bundle.json").touch()
+    (checkout / "mirrors.yaml").write_text('schema: "1"\nbundle: .\n', encoding="utf-8")
+    options = argparse.Namespace(
+        root=checkout, tags=["0.20.2-t4"], base=None, mirrors=checkout / "mirrors.yaml", apt_snapshot=None
+    )
+    with pytest.raises(UsageError, match="lock --mirrors: names a bundle, which holds what is locked already"):
+        relock.lock(options)
+
+
+# ---- compiled rows
+
+
+@pytest.fixture
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with a compiled release, whose resolutions are made up."""
+    (tmp_path / "matrix.yaml").write_text(COMPILED_MATRIX, encoding="utf-8")
+
+    def lock_foundation(_self: SourceLocker, _foundation: Foundation) -> FoundationLock:
+        return make_foundation_lock()
+
+    def lock_release(_self: SourceLocker, rows: Sequence[Row]) -> tuple[SourceLock, ...]:
+        return tuple(make_source_lock(row) for row in rows)
+
+    monkeypatch.setattr(SourceLocker, "lock_foundation", lock_foundation)
+    monkeypatch.setattr(SourceLocker, "lock_release", lock_release)
+    return tmp_path
+
+
+def test_a_compiled_row_is_locked_with_its_foundation_and_open_pins_are_said(
+    compiled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lock(compiled, "0.14.0-t5") == 0
+    written = sorted(str(one.relative_to(compiled / "locks")) for one in (compiled / "locks").rglob("*.json"))
+    assert written == ["0.14.0-t4.json", "0.14.0-t5.json", "foundations/2.10.0-cu131.json"]
+    told = capsys.readouterr().err
+    assert "2.10.0-cu131: open: registry.example/cuda:13.1.0-runtime: manifest digest\n" in told
+    assert "2.10.0-cu131: open: nccl-tests: commit of v2.19.6\n" in told
+
+
+def test_what_cannot_be_resolved_is_told_and_the_others_are_locked(
+    compiled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], releases: list[list[str]]
+) -> None:
+    def fail(_self: SourceLocker, _rows: Sequence[Row]) -> tuple[SourceLock, ...]:
+        raise LockError("0.14.0-t4: cannot be resolved:\n  numba==1.0 has no wheel")
+
+    monkeypatch.setattr(SourceLocker, "lock_release", fail)
+    with pytest.raises(LockError, match=r"vllm 0\.14\.0: not locked, as said above; the locks of"):
+        lock(compiled, "0.14.0-t4", "0.32.0-t5")
+    assert "error: 0.14.0-t4: cannot be resolved:\n  numba==1.0 has no wheel" in capsys.readouterr().err
+    assert (compiled / "locks/0.32.0-t5.json").exists()
+    assert releases == [["0.32.0-t5"]]
+
+
+def test_the_lock_of_a_published_compiled_row_changes_only_while_a_pin_is_open(
+    compiled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = COMPILED_MATRIX.replace("    limits:\n", "    published: true\n    limits:\n")
+    (compiled / "matrix.yaml").write_text(text, encoding="utf-8")
+    half = replace(make_source_lock(), pins=tuple(replace(one, commit=None) for one in make_source_lock().pins))
+    path = compiled / "locks" / "0.14.0-t4.json"
+    path.parent.mkdir()
+    path.write_text(source_lock_to_json(half), encoding="utf-8")
+    assert lock(compiled, "0.14.0-t4") == 0
+    assert path.read_text(encoding="utf-8") == source_lock_to_json(make_source_lock())
+
+    def other(_self: SourceLocker, rows: Sequence[Row]) -> tuple[SourceLock, ...]:
+        return tuple(replace(make_source_lock(row), source_date_epoch=1) for row in rows)
+
+    monkeypatch.setattr(SourceLocker, "lock_release", other)
+    with pytest.raises(LockError, match=r"vllm 0\.14\.0: not locked"):
+        lock(compiled, "0.14.0-t4")
+    assert "0.14.0-t4.json: belongs to a published row, which may not change" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == source_lock_to_json(make_source_lock())

@@ -1,5 +1,6 @@
 """Claims about reading files of a package index in pieces; the index is played."""
 
+import hashlib
 import io
 import re
 import struct
@@ -8,6 +9,7 @@ import urllib.request
 import zipfile
 from collections.abc import Mapping
 from email.message import Message
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +18,7 @@ from tests.cudabuilder import make_elf
 
 from sparkbake import remote
 from sparkbake.errors import LockError
-from sparkbake.remote import RemoteFile, content_length, read_build_id, read_member
+from sparkbake.remote import RemoteFile, content_length, download, read_build_id, read_member
 
 URL = "https://files.example/vllm-0.20.2-py3-none-any.whl"
 
@@ -175,3 +177,39 @@ def test_a_definite_no_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(LockError, match="from the package index: HTTP Error 404"):
         content_length(url)
     assert len(asked) == 1
+
+
+# ---- fetching files whole
+
+
+def test_a_file_is_fetched_whole_and_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = large_wheel()
+    serve(monkeypatch, data, has_ranges=False)
+    pieces: list[int] = []
+    download(URL, tmp_path / "a.whl", sha256=hashlib.sha256(data).hexdigest(), count=pieces.append)
+    assert (tmp_path / "a.whl").read_bytes() == data
+    assert sum(pieces) == len(data)
+    assert [one.name for one in tmp_path.iterdir()] == ["a.whl"]
+
+
+def test_a_file_that_is_another_or_ends_early_replaces_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "a.whl").write_bytes(b"as it was")
+    serve(monkeypatch, b"another", has_ranges=False)
+    with pytest.raises(LockError) as caught:
+        download(URL, tmp_path / "a.whl", sha256=64 * "0", count=lambda _size: None)
+    assert str(caught.value) == (
+        f"a.whl: got 7 bytes with the hash {hashlib.sha256(b'another').hexdigest()[:12]}, expected 000000000000: it "
+        "broke off, or is another file; run it again"
+    )
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a.whl": b"as it was"}
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    serve(monkeypatch, b"data", has_ranges=False)
+
+    def full(_size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(LockError, match=r"a\.whl: fetching it broke off: .*No space left on device; run it again"):
+        download(URL, tmp_path / "a.whl", sha256=64 * "0", count=full)
+    assert list(tmp_path.iterdir()) == []

@@ -35,7 +35,7 @@ REVIEWED = ("Dockerfile", "layers.json", "docker-bake.json")
 
 def render(plan: Plan) -> dict[str, str]:
     (target,) = plan.targets
-    return {str(one.path): one.content for one in render_target(target, make_image_lock(), RECIPES)}
+    return {str(one.path): one.content for one in render_target(target, make_image_lock(), RECIPES, ())}
 
 
 # ---- golden files
@@ -122,7 +122,7 @@ def test_every_layer_is_copied_into_the_image_on_its_own_and_in_order() -> None:
     for target in real_plan("debian-13").targets:
         text = files[f"{target.tag}/Dockerfile"]
         copied = re.findall(r"^COPY --link --from=layout /layers/([\w.-]+)/ /$", text, re.MULTILINE)
-        assert copied == ["skeleton", *(one.name for one in target.layers), "manifest"]
+        assert copied == ["skeleton", *(one.name for one in target.layers), "runtime", "manifest"]
         assert text.count("COPY") == len(copied)
 
 
@@ -130,7 +130,7 @@ def test_what_the_recipes_do_not_get_is_an_error_and_not_empty(tmp_path: Path) -
     (tmp_path / "vllm-wheels.Dockerfile.j2").write_text("FROM {{ target.nothing }}\n", encoding="utf-8")
     (target,) = make_plan().targets
     with pytest.raises(jinja2.UndefinedError, match="nothing"):
-        render_target(target, make_image_lock(), tmp_path)
+        render_target(target, make_image_lock(), tmp_path, ())
 
 
 # ---- the other files of a context
@@ -206,6 +206,6 @@ def test_layers_json_has_the_packages_of_each_layer_in_order_and_what_to_leave_o
 
 def test_files_are_text_with_a_path_below_the_context() -> None:
     (target,) = make_plan().targets
-    for file in render_target(target, make_image_lock(), RECIPES):
+    for file in render_target(target, make_image_lock(), RECIPES, ()):
         assert isinstance(file, ContextFile)
         assert not file.path.is_absolute()

@@ -5,22 +5,12 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from tests.imagebuilder import Layers, make_checkout, make_layers, with_member, without
+from tests.imagebuilder import Layers, with_member, without
 from tests.ocibuilder import make_file
 from tests.verified import REPORT, VALIDATOR, look
 
 from sparkbake.project import Project
 from sparkbake.verify import SCHEMA
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_checkout(tmp_path_factory.mktemp("checkout"))
-
-
-@pytest.fixture(scope="module")
-def layers(project: Project) -> Layers:
-    return make_layers(project)
 
 
 @pytest.fixture(scope="module")

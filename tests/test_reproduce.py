@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders import RECIPES, SMALL_MATRIX, make_lock, make_matrix, write_base_locks
+from tests.builders import SMALL_MATRIX, link_inputs, make_lock, make_matrix, write_base_locks
 from tests.ocibuilder import EPOCH, MadeLayer, Member, copied, make_file, pack, write_layout
 
-from sparkbake import comparing, process, reproduce, saving
+from sparkbake import comparing, forgetting, process, reproduce, saving
 from sparkbake.bases import Chosen
 from sparkbake.build import Output
-from sparkbake.buildx import BakeOptions, BakeResult
+from sparkbake.buildx import BakeOptions, BakeResult, PastBuild
 from sparkbake.cli import main
-from sparkbake.engine import EngineState
+from sparkbake.engine import CacheRecord, EngineState
 from sparkbake.errors import BuildError, PreflightError
 from sparkbake.estimate import estimate
 from sparkbake.expected import Expected, RecordedLayer, record_json, record_path
@@ -66,6 +66,8 @@ class Machine:
     calls: list[Call] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     cache: set[str] = field(default_factory=lambda: {"of before"})
+    builds: dict[str, bool] = field(default_factory=lambda: {"of before": False})
+    meanwhile: dict[str, bool] = field(default_factory=dict)
     forgotten: list[tuple[str, set[str]]] = field(default_factory=list)
     checked: list[int] = field(default_factory=list)
     fault: PreflightError | None = None
@@ -91,7 +93,9 @@ class Machine:
         (target,) = plan.targets
         made = self.images[len(self.calls)]
         context = {
-            one.name: (one.stat().st_mode & 0o777, one.read_bytes()) for one in (root / "build" / target.name).iterdir()
+            one.name: (one.stat().st_mode & 0o777, one.read_bytes())
+            for one in (root / "build" / target.name).rglob("*")
+            if one.is_file()
         }
         call = Call(
             options=options, output=output, root=root, umask=umask(), zone=os.environ.get("TZ"), context=context
@@ -99,6 +103,9 @@ class Machine:
         self.calls.append(call)
         number = len(self.calls)
         self.cache |= {f"step of {number}", f"mount of {number}"}
+        if namespace := options.arguments.get("BUILDKIT_CACHE_MOUNT_NS"):
+            self.cache.add(f'cached mount /x from exec y with id "{namespace}/sparkbake-uv"')
+        self.builds |= {f"build {number}": False, **self.meanwhile}
         if isinstance(made, BaseException):
             raise made
         assert output.oci
@@ -107,6 +114,13 @@ class Machine:
         pack(layout, output.oci)
         self.digests.append(digest(layout))
         return BakeResult(digests={target.name: self.digests[-1]}, executed=())
+
+    def records(self) -> tuple[CacheRecord, ...]:
+        return tuple(CacheRecord(record_id=one, description=one, size_bytes=10**9) for one in sorted(self.cache))
+
+    def past_builds(self, builder: str) -> tuple[PastBuild, ...]:
+        assert builder == "the-engine"
+        return tuple(PastBuild(ref=ref, is_running=is_running) for ref, is_running in self.builds.items())
 
     def forget(self, builder: str, records: Collection[str]) -> None:
         self.forgotten.append((builder, set(records)))
@@ -132,7 +146,7 @@ def checkout(tmp_path: Path) -> Path:
     for row in rows(matrix):
         (root / "locks" / f"{row.tag}.json").write_text(lock_to_json(make_lock(row)), encoding="utf-8")
     (root / "matrix.yaml").write_text(SMALL_MATRIX, encoding="utf-8")
-    (root / "recipes").symlink_to(RECIPES)
+    link_inputs(root)
     return root
 
 
@@ -144,8 +158,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(reproduce, "check_machine", made.check)
     monkeypatch.setattr(reproduce, "ready_base", lambda *_rest: Chosen(base=base, context=None, folder=None))
     monkeypatch.setattr(reproduce, "build", made.build)
-    monkeypatch.setattr(reproduce, "cache_ids", lambda: frozenset(made.cache))
-    monkeypatch.setattr(reproduce, "forget", made.forget)
+    monkeypatch.setattr(forgetting, "cache_records", made.records)
+    monkeypatch.setattr(forgetting, "past_builds", made.past_builds)
+    monkeypatch.setattr(forgetting, "forget", made.forget)
     monkeypatch.setattr(reproduce, "default_builder", lambda: "the-engine")
     return made
 
@@ -186,7 +201,9 @@ def test_a_verdict_for_machines_is_json(
         "tag": TAG,
         "base": "debian-13",
         "identical": True,
+        "standing": "unknown",
         "digests": {"first": same, "second": same},
+        "recorded": None,
         "differences": [],
     }
 
@@ -404,8 +421,32 @@ def test_what_a_build_added_to_the_build_cache_is_forgotten_and_only_that(
     machine.images = images
     run(TAG)
     added = [{f"step of {number}", f"mount of {number}"} for number in range(1, len(images) + 1)]
-    assert machine.forgotten == [("the-engine", one) for one in added]
+    assert [builder for builder, _records in machine.forgotten] == ["the-engine"] * len(images)
+    assert all(some <= records for some, (_builder, records) in zip(added, machine.forgotten, strict=True))
     assert machine.cache == {"of before"}
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile"),
+    [({}, {"other": False}), ({}, {"other": True}), ({"other": True}, {}), ({"other": True}, {"other": False})],
+    ids=["came and went", "came", "was there", "was there and ended"],
+)
+def test_what_may_be_another_builds_stays_in_the_build_cache_and_that_is_said(
+    machine: Machine,
+    run: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    before: dict[str, bool],
+    meanwhile: dict[str, bool],
+) -> None:
+    machine.builds |= before
+    machine.meanwhile = meanwhile
+    machine.images = [BuildError("x")]
+    run(TAG)
+    assert machine.cache == {"of before", "step of 1", "mount of 1"}
+    ((_builder, gone),) = machine.forgotten
+    assert [one.endswith('/sparkbake-uv"') for one in gone] == [True]
+    told = "2 records (2.0 GB) stay in the build cache: another build of this engine ran at the same time, "
+    assert told in capsys.readouterr().err
 
 
 # ---- against another image
@@ -533,24 +574,41 @@ class Recorded:
     same_digest: bool
     same_config: bool
     told: str
+    standing: str
+    status: int = 0
 
 
 @pytest.mark.parametrize(
     "recorded",
     [
-        Recorded(same_inputs=True, same_digest=True, same_config=True, told="as recorded"),
+        Recorded(same_inputs=True, same_digest=True, same_config=True, told="as recorded", standing="as-recorded"),
         Recorded(
             same_inputs=True,
             same_digest=False,
             same_config=True,
             told=f"the recorded contents, compressed to other bytes ({OTHER})",
+            standing="repacked",
         ),
-        Recorded(same_inputs=True, same_digest=False, same_config=False, told=f"not as recorded ({OTHER})"),
-        Recorded(same_inputs=False, same_digest=False, same_config=False, told=f"recorded of other inputs ({OTHER})"),
+        Recorded(
+            same_inputs=True,
+            same_digest=False,
+            same_config=False,
+            told=f"not as recorded ({OTHER}), though the inputs are the same: recorded with engine 28.0.0, this is "
+            f"28.5.2; hold it against what was published: `nox -s reproduce -- {TAG} --base debian-13 --against IMAGE`",
+            standing="different",
+            status=1,
+        ),
+        Recorded(
+            same_inputs=False,
+            same_digest=False,
+            same_config=False,
+            told=f"recorded of other inputs ({OTHER})",
+            standing="outdated",
+        ),
     ],
-    ids=lambda one: one.told.partition(" (")[0],
+    ids=lambda one: one.standing,
 )
-def test_how_the_image_stands_to_its_record_is_said(
+def test_how_the_image_stands_to_its_record_is_said_and_decides(
     *,
     checkout: Path,
     machine: Machine,
@@ -572,8 +630,14 @@ def test_how_the_image_stands_to_its_record_is_said(
             layers=(RecordedLayer(name="rest", digest=OTHER, compressed_bytes=1),),
         ),
     )
-    assert run(TAG) == 0
-    assert f"sparkbake: {TAG} on debian-13: {recorded.told}\n" in capsys.readouterr().err
+    assert run(TAG, "--json") == recorded.status
+    shown = capsys.readouterr()
+    assert f"sparkbake: {TAG} on debian-13: {recorded.told}\n" in shown.err
+    (said,) = json.loads(shown.out)
+    assert (said["identical"], said["standing"]) == (True, recorded.standing)
+    assert said["recorded"] == (said["digests"]["first"] if recorded.same_digest else OTHER)
+    # What nobody published yet must be there to be looked at.
+    assert bool(left(checkout)) is bool(recorded.status)
 
 
 def record(checkout: Path, expected: Expected) -> None:

@@ -1,5 +1,6 @@
 """Claims about selecting rows and about the plan made of them."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -18,8 +19,9 @@ from tests.builders import (
 
 from sparkbake.errors import LockError, MatrixError, UsageError
 from sparkbake.layers import DIFFERENCE
+from sparkbake.lockfile import canonical, sha256_of
 from sparkbake.matrix import rows
-from sparkbake.model import Plan
+from sparkbake.model import Plan, Strategy, Target
 from sparkbake.project import open_project
 from sparkbake.resolve import resolve, select, siblings_of, trims_of
 
@@ -186,3 +188,36 @@ def test_a_matrix_without_the_image_that_is_built_is_told() -> None:
     matrix = make_matrix("images:\n  vllm:", "images:\n  torch:")
     with pytest.raises(MatrixError, match="images: has no 'vllm', which every release is built as; add it"):
         make_plan(matrix=matrix)
+
+
+# ---- published rows
+
+
+def layering(target: Target) -> str:
+    """Digest of which package lies in which layer, in order: 64 hex digits."""
+    return sha256_of(canonical([[one.name, [wheel.name for wheel in one.wheels]] for one in target.layers]))
+
+
+def test_the_layers_of_published_rows_are_frozen() -> None:
+    """A sibling that is added moves packages of the row, whose lock is as before, into its difference layer."""
+    frozen = json.loads((ROOT / "tests/data/published-layers.json").read_text(encoding="utf-8"))
+    project = open_project(ROOT)
+    published = [row for row in project.rows if row.release.published and row.release.strategy is Strategy.WHEELS]
+    found = {
+        f"{row.tag} on {base.name}": layering(project.plan([row], base).targets[0])
+        for row in published
+        for base in project.matrix.bases
+    }
+    assert found == frozen, (
+        "the layers of a row marked `published: true` are not those of tests/data/published-layers.json, so it would "
+        "get another digest under the same tag: give it a higher `revision`, or leave out the sibling row, group or "
+        "own_layer_bytes that moves its packages; when it was published just now, add its lines"
+    )
+
+
+def test_a_sibling_that_is_added_is_another_layering() -> None:
+    """So that the freeze can fail: the lock of the row is the same in both plans."""
+    (alone,) = plan_with_sibling("0.32.0-t5").targets
+    (target,) = plan_with_sibling("0.20.2-t5").targets
+    assert alone.environment == target.environment
+    assert layering(alone) != layering(target)

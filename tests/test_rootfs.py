@@ -110,7 +110,7 @@ class TestReadInstalled:
 
 class TestMakeLayer:
     def make(self, tmp_path: Path) -> Path:
-        return make_layer(make_lock(), "arm64", mirror=MIRROR, part=tmp_path)
+        return make_layer(make_lock(), "arm64", mirror=MIRROR, part=tmp_path, pool=None)
 
     def test_exactly_the_locked_versions_are_asked_for(self, machine: FakeMachine, tmp_path: Path) -> None:
         self.make(tmp_path)

@@ -7,14 +7,11 @@ from functools import cache
 from typing import Any
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given
 from hypothesis import strategies as st
 from packageurl import PackageURL
 from packaging.metadata import parse_email
-from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
-from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+from tests.billvalidator import faults_of
 from tests.builders import LOCKS, make_lock, make_wheel
 
 from sparkbake.bill import Bill, Licence, Patch, image_purl, purl
@@ -130,19 +127,6 @@ def in_cyclonedx(bill: Bill, name: str) -> dict[str, Any]:
 
 def in_spdx(bill: Bill, name: str) -> dict[str, Any]:
     return dict(next(one for one in spdx(bill)["packages"] if one["name"] == name))
-
-
-@cache
-def validator() -> JsonStrictValidator:
-    return JsonStrictValidator(SchemaVersion.V1_6)
-
-
-def faults_of(bill: Bill) -> list[str]:
-    """What the validators of both formats say."""
-    wrong = validator().validate_str(cyclonedx_json(bill))
-    document = JsonLikeDictParser().parse(spdx(bill))  # type: ignore[no-untyped-call]
-    faults = [] if wrong is None else [str(wrong.data.message)]
-    return faults + [one.validation_message for one in validate_full_spdx_document(document)]
 
 
 # ---- whole bills

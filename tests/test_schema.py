@@ -10,7 +10,8 @@ import pytest
 import yaml
 from hypothesis import given
 from jsonschema import Draft202012Validator
-from tests.builders import BAD_MATRICES, ROOT, SMALL_MATRIX, BadMatrix, faults_of
+from tests.builders import BAD_MATRICES, ROOT, SMALL_MATRIX, BadMatrix, edited, faults_of
+from tests.compiledbuilder import COMPILED_MATRIX
 from tests.test_versions import PEP_440, PUBLIC
 
 from sparkbake.consistency import RELEASE_COMPONENTS, RESERVED_LAYERS
@@ -18,6 +19,8 @@ from sparkbake.consistency import RELEASE_COMPONENTS, RESERVED_LAYERS
 SCHEMA: dict[str, Any] = json.loads((ROOT / "matrix.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 FULL: dict[str, Any] = yaml.safe_load(SMALL_MATRIX)
+COMPILED: dict[str, Any] = yaml.safe_load(COMPILED_MATRIX)
+REVISED: dict[str, Any] = yaml.safe_load(edited('t5: {version: "5.19.0"}', 't5: {version: "5.19.0", revision: "2"}'))
 
 Path = tuple[str | int, ...]
 
@@ -118,13 +121,17 @@ def test_every_definition_is_used() -> None:
 
 def test_the_small_matrix_has_every_key_so_that_each_is_tried() -> None:
     for schema in (one for one in schemas(SCHEMA) if one.get("type") == "object" and "properties" in one):
-        having = [path for other, path in OBJECTS if other is schema]
-        bodies = [at(path) for path in having]
+        bodies = [
+            at(path, full)
+            for full in (FULL, COMPILED, REVISED)
+            for other, path in objects(SCHEMA, full)
+            if other is schema
+        ]
         assert set().union(*bodies) == set(schema["properties"]), schema["description"]
 
 
-def at(path: Path) -> dict[str, Any]:
-    inner: Any = FULL
+def at(path: Path, full: dict[str, Any]) -> dict[str, Any]:
+    inner: Any = full
     for step in path:
         inner = inner[step]
     assert isinstance(inner, dict)
@@ -156,7 +163,7 @@ def test_both_refuse_a_matrix_without_a_required_key(path: Path, key: str) -> No
 
 @pytest.mark.parametrize(
     ("path", "key"),
-    [(path, key) for schema, path in OBJECTS for key in at(path) if key not in schema["required"]],
+    [(path, key) for schema, path in OBJECTS for key in at(path, FULL) if key not in schema["required"]],
     ids=str,
 )
 def test_both_accept_a_matrix_without_an_optional_key(path: Path, key: str) -> None:
@@ -185,6 +192,7 @@ def test_the_real_matrix_names_the_schema_for_editors() -> None:
 
 def test_the_small_matrix_is_valid() -> None:
     assert list(VALIDATOR.iter_errors(FULL)) == []
+    assert list(VALIDATOR.iter_errors(COMPILED)) == []
 
 
 def as_json(value: Any) -> Any:

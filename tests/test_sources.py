@@ -139,7 +139,7 @@ def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("data", [SDIST[:20], b"no archive", b""])
+@pytest.mark.parametrize("data", [SDIST[:20], b"no archive", b""], ids=["broken off", "no archive", "empty"])
 def test_a_file_that_cannot_be_read_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(data)
     with pytest.raises(LockError, match=rf"{FILE}: cannot be read: .*; remove it and run this again"):

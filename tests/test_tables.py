@@ -54,10 +54,12 @@ def test_the_cells_of_a_row_stand_below_their_headers() -> None:
     assert cells == {
         "tag": "0.20.2-t5",
         "strategy": "wheels",
+        "variants": "",
         "foundation": "2.11.0-cu130",
         "transformers": "5.8.0",
         "overrides": "torch,transformers",
         "locked": "yes",
+        "open pins": "",
     }
 
 
@@ -157,5 +159,22 @@ def test_the_table_of_records_says_whether_they_are_of_what_is_here() -> None:
     _head, _rule, now, then = markdown_records(
         [("0.32.0-t5", "debian-13", one, True), ("0.31.0-t5", "debian-13", one, False)]
     ).splitlines()
-    assert now == f"| `0.32.0-t5` | debian-13 | `sha256:{64 * 'a'}` | 1 | 3.25 | yes |"
+    assert (
+        now
+        == f"| `0.32.0-t5` | debian-13 | `sha256:{64 * 'a'}` | 1 | 3.25 | 3.25 | not recorded | not recorded | yes |"
+    )
     assert then.endswith("| no, of an earlier state |")
+
+
+def test_the_table_of_records_has_sizes_on_disk_where_they_are_recorded() -> None:
+    layer = RecordedLayer(
+        name="base", digest="sha256:" + 64 * "c", compressed_bytes=3_250_000_000, disk_bytes=7_900_000_000
+    )
+    one = Expected(
+        digest="sha256:1", config="sha256:2", plan_digest="sha256:3", engine="28.5.2", layers=(layer,),
+        trimmed_bytes=980_000_000,
+    )  # fmt: skip
+    *_head, line = markdown_records([("0.32.0-t5", "debian-13", one, True)]).splitlines()
+    assert line.endswith("| 1 | 3.25 | 3.25 | 7.90 | 8.88 | yes |")
+    *_head, line = markdown_records([("0.32.0-t5", "debian-13", replace(one, trimmed_bytes=None), True)]).splitlines()
+    assert line.endswith("| 7.90 | not recorded | yes |")

@@ -16,6 +16,7 @@ def test_the_section_is_read_whole() -> None:
     tagging = make_matrix().tagging
     assert [one.template for one in tagging.moving] == ["{minor}-{variant}", "latest"]
     assert [one.tag for one in tagging.withdrawn] == ["0.32.0-t5"]
+    assert tagging.base == "debian-13"
     assert tagging.hosts == (("registry.example:5000", "api.registry.example"),)
 
 
@@ -46,6 +47,7 @@ def test_a_withdrawn_row_has_none() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("  base: debian-13\n", "  base: debian-12\n", "publish.base: got 'debian-12', expected one of ubuntu-24.04, "),
         ("- tag: latest", "- tag: -latest", "publish.moving[1].tag: got '-latest', expected a tag such as latest or"),
         ("- tag: latest", '- tag: "{mayor}"', "moving[1].tag: got '{mayor}' in it, expected of such only {minor} and"),
         (

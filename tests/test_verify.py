@@ -25,6 +25,9 @@ from sparkbake.verify import (
     report_json,
 )
 
+# What every torch of ours has compiled in.
+WHOLE = {"cudnn": 91900, "lapack": True}
+
 ROOT = Path(__file__).parents[1]
 MATRIX = load_matrix(ROOT / "matrix.yaml")
 DIGEST = "sha256:" + "a" * 64
@@ -44,7 +47,7 @@ def make_probe(target: Target, **changes: Any) -> dict[str, dict[str, Any]]:
         "machine": "aarch64",
         "python": "3.13.5",
         "distributions": {one.name: one.version for one in target.environment.wheels},
-        "torch": {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.29.7", "arches": ["sm_100", "sm_120"]},
+        "torch": {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.29.7", "arches": ["sm_100", "sm_120"], **WHOLE},
         "import_vllm": "0.32.0",
         "vllm_command": "0.32.0",
         "ptxas": "13.0.88",
@@ -104,36 +107,42 @@ def test_an_image_for_another_machine_is_found(target: Target) -> None:
 
 
 def test_a_cpu_build_of_torch_is_found(target: Target) -> None:
-    cpu: dict[str, Any] = {"version": "2.13.0+cpu", "cuda": None, "nccl": "2.29.7", "arches": []}
+    cpu: dict[str, Any] = {"version": "2.13.0+cpu", "cuda": None, "nccl": "2.29.7", "arches": [], **WHOLE}
     assert findings(judge(target, torch=cpu))["torch build"] == ("CPU-only, 2.13.0+cpu", "a CUDA build")
 
 
 def test_torch_for_another_cuda_is_found(target: Target) -> None:
-    other = {"version": "2.13.0+cu126", "cuda": "12.6", "nccl": "2.29.7", "arches": ["sm_120"]}
+    other = {"version": "2.13.0+cu126", "cuda": "12.6", "nccl": "2.29.7", "arches": ["sm_120"], **WHOLE}
     assert findings(judge(target, torch=other)) == {"torch CUDA": ("12.6", "13.0.3")}
 
 
 @pytest.mark.parametrize("cuda", ["latest", "13.x", "12.9"])
 def test_torch_for_a_cuda_that_is_not_of_the_release_is_found(target: Target, cuda: str) -> None:
-    other = {"version": "2.13.0+cu130", "cuda": cuda, "nccl": "2.29.7", "arches": ["sm_120"]}
+    other = {"version": "2.13.0+cu130", "cuda": cuda, "nccl": "2.29.7", "arches": ["sm_120"], **WHOLE}
     assert findings(judge(target, torch=other)) == {"torch CUDA": (cuda, "13.0.3")}
 
 
 def test_without_a_component_for_nccl_that_of_torch_is_not_looked_at(target: Target) -> None:
     bare = replace(target, versions=tuple(one for one in target.versions if one[0] != "nccl"))
     components = [one for one in MATRIX.components if one.name != "nccl"]
-    other = {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.28.9", "arches": ["sm_120"]}
+    other = {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.28.9", "arches": ["sm_120"], **WHOLE}
     assert judge_probe(bare, make_probe(target, torch=other), components) == ()
 
 
 def test_another_nccl_behind_torch_is_found(target: Target) -> None:
-    other = {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.28.9", "arches": ["sm_120"]}
+    other = {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.28.9", "arches": ["sm_120"], **WHOLE}
     assert findings(judge(target, torch=other)) == {"torch NCCL": ("2.28.9", "2.29.7")}
+
+
+@pytest.mark.parametrize(("name", "subject"), [("cudnn", "cuDNN"), ("lapack", "LAPACK")])
+def test_a_torch_that_was_compiled_without_a_part_of_it(target: Target, name: str, subject: str) -> None:
+    said = {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.29.7", "arches": ["sm_120"], **WHOLE, name: None}
+    assert findings(judge(target, torch=said)) == {f"torch {subject}": ("none", "compiled in")}
 
 
 @pytest.mark.parametrize("arches", [[], ["sm_90", "sm_100"]])
 def test_torch_without_kernels_for_the_chip_is_found(target: Target, arches: list[str]) -> None:
-    said = {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.29.7", "arches": arches}
+    said = {"version": "2.13.0+cu130", "cuda": "13.0", "nccl": "2.29.7", "arches": arches, **WHOLE}
     assert "torch architectures" in findings(judge(target, torch=said))
 
 

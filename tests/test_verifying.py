@@ -17,8 +17,8 @@ from tests.imagebuilder import (
     with_member,
     write_image,
 )
-from tests.ocibuilder import SITE, MadeLayer, make_file, pack, write_layout
-from tests.verified import NAME, VALIDATOR, findings_of, report_of, report_path
+from tests.ocibuilder import SITE, MadeLayer, make_file, write_layout
+from tests.verified import BACKDOOR, NAME, VALIDATOR, findings_of, report_of, report_path
 
 from sparkbake.cli import main
 from sparkbake.images import open_image
@@ -26,32 +26,7 @@ from sparkbake.labels import OCI
 from sparkbake.project import Project
 from sparkbake.verifying import verify_files
 
-BACKDOOR = "usr/bin/backdoor"
 WAIVED = ("missing-library", f"{SITE}/{CODEC}")
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_checkout(tmp_path_factory.mktemp("checkout"))
-
-
-@pytest.fixture(scope="module")
-def layers(project: Project) -> Layers:
-    return make_layers(project)
-
-
-@pytest.fixture(scope="module")
-def clean(project: Project, layers: Layers, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean image, as a layout."""
-    return write_image(tmp_path_factory.mktemp("clean") / "image", layers, config_of(target_of(project)))
-
-
-@pytest.fixture(scope="module")
-def tampered(project: Project, layers: Layers, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One with a file of nobody, as an archive."""
-    folder = tmp_path_factory.mktemp("tampered")
-    made = with_member(layers, make_file(BACKDOOR, b"#!/bin/sh\n"))
-    return pack(write_image(folder / "image", made, config_of(target_of(project))), folder / "image.tar")
 
 
 def verify(project: Project, *words: str) -> int:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.imagebuilder import TAG, Layers, config_of, make_checkout, make_layers, target_of, with_member, write_image
-from tests.ocibuilder import make_file, pack
-from tests.verified import findings_of, report_of
+from tests.imagebuilder import TAG, target_of
+from tests.ocibuilder import pack
+from tests.verified import BACKDOOR, findings_of, report_of
 
 from sparkbake import process, saving, verifying
+from sparkbake.attest import digest_in_bill
 from sparkbake.cli import main
 from sparkbake.engine import EngineState
 from sparkbake.errors import VerifyError
@@ -21,33 +22,10 @@ from sparkbake.images import open_image
 from sparkbake.model import LocalImage
 from sparkbake.project import Project
 from sparkbake.verify import modules_of
-from sparkbake.verifying import verify_built
+from sparkbake.verifying import bill_path, verify_built
 
-BACKDOOR = "usr/bin/backdoor"
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_checkout(tmp_path_factory.mktemp("checkout"))
-
-
-@pytest.fixture(scope="module")
-def layers(project: Project) -> Layers:
-    return make_layers(project)
-
-
-@pytest.fixture(scope="module")
-def clean(project: Project, layers: Layers, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean image, as a layout."""
-    return write_image(tmp_path_factory.mktemp("clean") / "image", layers, config_of(target_of(project)))
-
-
-@pytest.fixture(scope="module")
-def tampered(project: Project, layers: Layers, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One with a file of nobody, as an archive."""
-    folder = tmp_path_factory.mktemp("tampered")
-    made = with_member(layers, make_file(BACKDOOR, b"#!/bin/sh\n"))
-    return pack(write_image(folder / "image", made, config_of(target_of(project))), folder / "image.tar")
+# What every torch of ours has compiled in.
+WHOLE = {"cudnn": 91900, "lapack": True}
 
 
 def verify(project: Project, *words: str) -> int:
@@ -104,7 +82,7 @@ def probe_of(project: Project, **changes: Any) -> dict[str, Any]:
         "machine": "aarch64",
         "python": "3.12.3",
         "distributions": {one.name: one.version for one in target.environment.wheels},
-        "torch": {"version": "2.11.0+cu130", "cuda": "13.0", "nccl": "2.28.9", "arches": ["sm_120"]},
+        "torch": {"version": "2.11.0+cu130", "cuda": "13.0", "nccl": "2.28.9", "arches": ["sm_120"], **WHOLE},
         "import_vllm": "0.20.2",
         "vllm_command": "0.20.2",
         "ptxas": "13.0.88",
@@ -307,3 +285,32 @@ def test_an_image_is_looked_at_again_when_a_waiver_has_expired(engine: Engine, m
     assert ("waiver-expired", "missing-library of */libtorchcodec_core4.so") in findings_of(
         report_of(engine.project, ran=True)
     )
+
+
+# ---- the bill of materials
+
+
+def test_a_clean_image_has_its_bill_of_materials_beside_the_report(engine: Engine) -> None:
+    assert verify(engine.project, TAG) == 0
+    bill = bill_path(engine.project, target_of(engine.project))
+    assert engine.image is not None
+    assert digest_in_bill(bill.read_text(encoding="utf-8")) == engine.image.digest
+    names = {one["name"] for one in json.loads(bill.read_text(encoding="utf-8"))["packages"]}
+    assert {"torch", "vllm", "libc6"} <= names
+
+
+def test_an_image_with_errors_has_none(engine: Engine) -> None:
+    bill_path(engine.project, target_of(engine.project)).unlink(missing_ok=True)
+    assert built(engine, "sha256:" + 64 * "0") == 1
+    assert not bill_path(engine.project, target_of(engine.project)).exists()
+
+
+@pytest.mark.parametrize("text", [None, "{}", "no JSON"])
+def test_an_image_without_its_bill_is_looked_at_again(engine: Engine, text: str | None) -> None:
+    assert (built(engine), engine.saved) == (0, 1)
+    bill = bill_path(engine.project, target_of(engine.project))
+    bill.unlink()
+    if text is not None:
+        bill.write_text(text, encoding="utf-8")
+    assert (built(engine), engine.saved) == (0, 2)
+    assert digest_in_bill(bill.read_text(encoding="utf-8"))

@@ -36,6 +36,15 @@ def test_the_tag_of_any_version_is_a_valid_image_tag_or_an_error(version: str, t
         assert tag.rpartition("-t")[::2] == (version, str(transformers))
 
 
+@given(PUBLIC, st.integers(1, 99), st.integers(2, 999))
+def test_the_release_of_a_row_can_be_read_of_its_tag_whatever_its_revision(
+    version: str, transformers: int, revision: int
+) -> None:
+    first, later = (versions.row_tag(version, transformers, revision=one) for one in (1, revision))
+    assert later == f"{first}-v{revision}"
+    assert later.rpartition("-t")[0] == first.rpartition("-t")[0] == version
+
+
 @given(PUBLIC)
 def test_a_public_version_always_makes_a_tag(version: str) -> None:
     assert versions.is_tag(versions.row_tag(version, 5))

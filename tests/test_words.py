@@ -1,8 +1,7 @@
 """Claims about what an image says of itself: labels, config, manifest, packages, and what it lacks."""
 
+import hashlib
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from tests.imagebuilder import (
     Package,
     changed,
     content_of,
-    make_checkout,
     make_layers,
     make_packages,
     manifest_of,
@@ -25,36 +23,15 @@ from tests.imagebuilder import (
     with_member,
     without,
 )
-from tests.ocibuilder import SITE, make_file
-from tests.verified import ANEW, PREFIX, Result, look
+from tests.ocibuilder import SITE, make_file, make_link
+from tests.runtimebuilder import LIBRARY, START
+from tests.verified import ANEW, PREFIX, Verify
 
 from sparkbake.project import Project
 from sparkbake.words import settings
 
 STATIC = "torch/lib/libstatic.a"
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_checkout(tmp_path_factory.mktemp("checkout"))
-
-
-@pytest.fixture(scope="module")
-def layers(project: Project) -> Layers:
-    return make_layers(project)
-
-
-Verify = Callable[..., Result]
-
-
-@pytest.fixture
-def verify(project: Project, tmp_path: Path) -> Verify:
-    """Write an image and look into it; see `verified.look`."""
-
-    def verified(made: Layers, *, of: Project = project, **more: Any) -> Result:
-        return look(of, tmp_path / "image", made, **more)
-
-    return verified
+SERVE = f"{LIBRARY}/spark/serve.py"
 
 
 # ---- labels
@@ -138,7 +115,7 @@ def test_a_setting_that_the_recipe_does_not_make_is_found(
 
 
 @pytest.mark.parametrize(
-    "config", [{"Env": list(reversed(ENV))}, {"Entrypoint": None, "User": ""}, {"Entrypoint": []}, {"OnBuild": None}]
+    "config", [{"Env": list(reversed(ENV))}, {"Volumes": None, "User": ""}, {"Volumes": {}}, {"OnBuild": None}]
 )
 def test_the_order_of_variables_and_how_nothing_is_written_do_not_matter(
     verify: Verify, layers: Layers, config: dict[str, Any]
@@ -156,7 +133,14 @@ def test_the_settings_of_a_rendered_recipe_are_read() -> None:
     assert settings(text) == {
         "Env": sorted(ENV),
         "Cmd": ["/bin/bash"],
-        "Entrypoint": None,
+        "Entrypoint": ["/usr/local/bin/spark"],
+        "Healthcheck": {
+            "Test": ["CMD", "/usr/local/bin/spark", "health"],
+            "Interval": 30_000_000_000,
+            "Timeout": 10_000_000_000,
+            "StartPeriod": 1_800_000_000_000,
+            "Retries": 3,
+        },
         "Shell": ["/bin/bash", "-euo", "pipefail", "-c"],
         "User": None,
         "WorkingDir": "/workspace",
@@ -222,6 +206,36 @@ def test_a_manifest_that_lies_as_the_label_does_is_found(verify: Verify, layers:
 def test_a_manifest_with_other_white_space_is_found(verify: Verify, layers: Layers) -> None:
     found = verify(with_content(layers, MANIFEST, content_of(layers, MANIFEST).replace(b"\n", b"\r\n")))
     assert found.said("manifest")[0] == "other white space"
+
+
+# ---- what images do by themselves
+
+
+def test_an_own_file_with_other_content_is_found(verify: Verify, layers: Layers) -> None:
+    was = content_of(layers, START)
+    found = verify(with_content(layers, START, was + b"# more\n"))
+    assert (found.status, ("runtime", START) in found.errors) == (1, True)
+    shown, expected = found.said("runtime")
+    assert shown == f"{hashlib.sha256(was + b'# more' + bytes([10])).hexdigest()}, mode 755"
+    assert expected == f"{hashlib.sha256(was).hexdigest()}, mode 755"
+
+
+def test_an_own_file_that_is_not_there_is_found(verify: Verify, layers: Layers) -> None:
+    found = verify(without(layers, SERVE))
+    assert (found.status, ("runtime", SERVE) in found.errors) == (1, True)
+    assert found.said("runtime")[0] == "no such file"
+
+
+def test_an_own_file_that_a_link_took_the_place_of_is_found(verify: Verify, layers: Layers) -> None:
+    found = verify(with_member(layers, make_link(SERVE, "/workspace/serve.py")))
+    assert (found.status, ("runtime", SERVE) in found.errors) == (1, True)
+    assert found.said("runtime")[0] == "no file, but a link"
+
+
+def test_an_entrypoint_that_cannot_be_executed_is_found(verify: Verify, layers: Layers) -> None:
+    found = verify(with_member(layers, make_file(START, content_of(layers, START), mode=0o644)))
+    assert (found.status, found.errors) == (1, [("runtime", START)])
+    assert found.said("runtime")[0].endswith(", mode 644")
 
 
 # ---- packages

@@ -1,7 +1,7 @@
 """Look into the images of `imagebuilder` as `verify` does, and read what it reports, for tests."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ REPORT: dict[str, Any] = json.loads((ROOT / "report.schema.json").read_text(enco
 VALIDATOR = Draft202012Validator(REPORT)
 NAME = "spark-vllm-0_20_2-t4"
 PREFIX = "dev.example"
+# A file of nobody.
+BACKDOOR = "usr/bin/backdoor"
 ANEW = f"build the image anew from a clean checkout: `nox -s build -- {TAG} --no-cache`"
 
 
@@ -42,6 +44,10 @@ class Result:
 
     def _some(self, severity: str) -> list[tuple[str, str]]:
         return sorted((one["id"], one["subject"]) for one in self.report["findings"] if one["severity"] == severity)
+
+
+# Look into an image of these layers; `conftest.verify`.
+Verify = Callable[..., Result]
 
 
 def report_path(project: Project, *, ran: bool) -> Path:

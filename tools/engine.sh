@@ -1,5 +1,7 @@
 #!/bin/sh
 # Gives this machine a Docker Engine and arm64 emulation where they are missing; leaves alone whatever works.
+# With --check it only says what it would do; with --cosign it installs that and nothing else: only who publishes
+# images, or checks their signatures, needs it.
 #
 # Facts this rests on (tried on Debian 12):
 #  * Debian 12's own docker.io (20.10) is too old for OCI output; the packages of Debian unstable run on it as they
@@ -14,10 +16,12 @@ say() { printf '%s\n' "engine: $*" >&2; }
 die() { printf '%s\n' "engine: error: $*" >&2; exit 1; }
 
 check=false
+cosign=false
 case ${1:-} in
     '') ;;
     --check) check=true ;;
-    *) die "unknown argument '$1'; expected --check or nothing" ;;
+    --cosign) cosign=true ;;
+    *) die "unknown argument '$1'; expected --check, --cosign or nothing" ;;
 esac
 
 root=$(mktemp -d)
@@ -87,6 +91,23 @@ prepare_apt() {
     apt-get update -qq >"$root/apt.log" 2>&1 || { cat "$root/apt.log" >&2; die "apt-get update failed (above)"; }
     apt_ready=true
 }
+
+# ---- cosign
+
+# Version 3 or newer keeps signatures as publishing wants them; it alone makes signing configurations.
+cosign_works() { cosign signing-config create >/dev/null 2>&1; }
+
+if $cosign; then
+    if ! cosign_works; then
+        by_hand="install it: https://docs.sigstore.dev/cosign/system_config/installation/"
+        [ "$(id -u)" -eq 0 ] || die "cosign 3 or newer is missing, and this is not root; run 'sudo $0 --cosign', or $by_hand"
+        prepare_apt
+        if newer_suites; then apt_install cosign/sid; else apt_install cosign; fi
+        cosign_works || die "the distribution's cosign is older than 3; $by_hand"
+    fi
+    say "cosign is there"
+    exit 0
+fi
 
 # ---- the engine
 

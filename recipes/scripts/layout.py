@@ -1,11 +1,11 @@
 """Runs inside a build, natively: installs the locked environment for the target and deals its files into layers.
 
 The context holds requirements.txt (one file hash a package), installer.txt (uv itself, hashed), manifest.json for the
-image, and layers.json (`layers`: layer name to distribution names; `collisions`: paths below site-packages that several
-packages carry with different content, and whose the image keeps, if any; `trims`: files that the image does without).
-The result is /layers/<layer>/opt/venv/..., every file in exactly one of them; /layers/skeleton with the virtual
-environment itself and the CUDA folder, made of links into packages; and /layers/manifest with what the image says of
-itself.
+image, runtime/ with files that it has by itself, and layers.json (`layers`: layer name to distribution names;
+`collisions`: paths below site-packages that several packages carry with different content, and whose the image keeps,
+if any; `trims`: files that the image does without). The result is /layers/<layer>/opt/venv/..., every file in exactly
+one of them; /layers/skeleton with the virtual environment itself and the CUDA folder, made of links into packages;
+/layers/runtime; and /layers/manifest with what the image says of itself.
 """
 
 import argparse
@@ -60,7 +60,8 @@ def main() -> None:
     if left:
         fail(f"{len(left)} files belong to no package: {', '.join(str(one) for one in left[:10])}")
     link_cuda(options.output)
-    (options.output / "skeleton/workspace").mkdir()
+    make_folders(options.output / "skeleton")
+    add_runtime(options.context / "runtime", options.output / "runtime")
     describe(options.context / "manifest.json", options.output)
     settle(options.output, int(os.environ["FILE_EPOCH"]))
     say("done")
@@ -323,9 +324,33 @@ def link_cuda(output: Path) -> None:
     link.symlink_to(f"/{site}/nvidia/{name}")
 
 
+def make_folders(skeleton: Path) -> None:
+    """Folders that images have: for work, and one for all caches, which any user may write to.
+
+    Where people are used to mount root's cache, a link leads there; the engine follows it.
+    """
+    (skeleton / "workspace").mkdir()
+    (skeleton / "cache").mkdir()
+    (skeleton / "cache").chmod(0o1777)
+    (skeleton / "root").mkdir()
+    (skeleton / "root").chmod(0o700)  # as the base has it: a layer's folder counts for the image's
+    (skeleton / "root/.cache").symlink_to("/cache")
+
+
+def add_runtime(source: Path, target: Path) -> None:
+    """What images do by themselves when they run; a file that says its interpreter can be executed."""
+    for path in sorted(one for one in source.rglob("*") if one.is_file()):
+        content = path.read_bytes()
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content)
+        copy.chmod(0o755 if content.startswith(b"#!") else 0o644)
+
+
 def describe(manifest: Path, output: Path) -> None:
     """Put the manifest into a layer of its own, beside a list of all files that stand in no package's RECORD."""
-    own = [path for path in files_below(output) if path.is_relative_to(output / "skeleton") or path.name == TRIMMED]
+    ours = (output / "skeleton", output / "runtime")
+    own = [path for path in files_below(output) if path.name == TRIMMED or any(map(path.is_relative_to, ours))]
     found = {"/".join(path.relative_to(output).parts[1:]): content_of(path) for path in own}
     place = output / "manifest/usr/share/sparkbake"
     place.mkdir(parents=True)

@@ -54,7 +54,14 @@ def torch_facts() -> dict[str, Any]:
 
     nccl = ".".join(str(one) for one in torch.cuda.nccl.version())
     arches = torch._C._cuda_getArchFlags()  # noqa: SLF001  (torch.cuda.get_arch_list() wants a GPU)
-    return {"version": torch.__version__, "cuda": torch.version.cuda, "nccl": nccl, "arches": (arches or "").split()}
+    return {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda,
+        "nccl": nccl,
+        "arches": (arches or "").split(),
+        "cudnn": torch.backends.cudnn.version(),
+        "lapack": bool(torch._C.has_lapack),  # noqa: SLF001
+    }
 
 
 def import_vllm() -> str:

@@ -5,9 +5,9 @@ https://docs.docker.com/build/bake/reference/
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from sparkbake.model import Plan, Target
+from sparkbake.model import Pairs, Plan, Target
 
 # force-compression: the layers of the base, too. No rewrite-timestamp: it packs every layer a second time; the recipes
 # set all file times themselves. What each way costs: benchmarks/export_cost.py.
@@ -21,7 +21,14 @@ COMPRESSIONS: Mapping[str, str] = {"zstd": "zstd,compression-level=3", "gzip": "
 FILE_EPOCH = 499162500  # 1985-10-26 08:15 UTC, as npm has it in its packages for the same reason
 
 
-def bake_file(plan: Plan, outputs: Mapping[str, str], bases: Mapping[str, str], *, compression: str = "zstd") -> str:
+def bake_file(
+    plan: Plan,
+    outputs: Mapping[str, str],
+    bases: Mapping[str, str],
+    *,
+    compression: str = "zstd",
+    network: str | None = None,
+) -> str:
     """The bake file of a plan, as JSON.
 
     Args:
@@ -29,8 +36,9 @@ def bake_file(plan: Plan, outputs: Mapping[str, str], bases: Mapping[str, str], 
         bases: base name to the context that takes its place ("oci-layout://DIR@sha256:..."); a base that is not in
             it comes from the registry, as the Dockerfile says.
         compression: of all layers, a key of COMPRESSIONS.
+        network: of the steps, "host"; None for BuildKit's own.
     """
-    export = _EXPORT.format(COMPRESSIONS[compression])
+    export = export_of(compression)
     body = {
         "group": {"default": {"targets": [one.name for one in plan.targets]}},
         "target": {
@@ -38,6 +46,7 @@ def bake_file(plan: Plan, outputs: Mapping[str, str], bases: Mapping[str, str], 
                 **target_body(one),
                 "output": [f"{outputs[one.name]},{export}"],
                 **({"contexts": dict.fromkeys(_BASE_STAGES, bases[one.base.name])} if one.base.name in bases else {}),
+                **({"network": network} if network else {}),
             }
             for one in plan.targets
         },
@@ -45,9 +54,34 @@ def bake_file(plan: Plan, outputs: Mapping[str, str], bases: Mapping[str, str], 
     return escape(json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
-def target_body(target: Target) -> dict[str, Any]:
-    """What bake is told of a target wherever it is built: all but its output, and what takes the place of its base."""
-    labels = dict(target.labels)
+def export_of(compression: str) -> str:
+    """Settings of every output.
+
+    Args:
+        compression: of all layers, a key of COMPRESSIONS.
+    """
+    return _EXPORT.format(COMPRESSIONS[compression])
+
+
+class Buildable(Protocol):
+    """What targets of both strategies have for bake."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def platform(self) -> str: ...
+    @property
+    def reference(self) -> str: ...
+    @property
+    def source_date_epoch(self) -> int: ...
+    @property
+    def apt_snapshot(self) -> str | None: ...
+    @property
+    def labels(self) -> Pairs: ...
+
+
+def common_body(target: Buildable) -> dict[str, Any]:
+    """What bake is told of a target of either strategy, wherever it is built: all but its output and its contexts."""
     return {
         "context": f"build/{target.name}",
         "dockerfile": "Dockerfile",
@@ -59,13 +93,18 @@ def target_body(target: Target) -> dict[str, Any]:
             "SOURCE_DATE_EPOCH": str(target.source_date_epoch),
             "FILE_EPOCH": str(FILE_EPOCH),
             "APT_SNAPSHOT": target.apt_snapshot or "",
-            "PYTHON_PLATFORM": python_platform(target),
         },
-        "labels": labels,
+        "labels": dict(target.labels),
         "annotations": [f"manifest:{key}={value}" for key, value in target.labels if key.startswith("org.")],
         # Attestations hold times and are added where an image is published.
         "attest": ["type=provenance,disabled=true", "type=sbom,disabled=true"],
     }
+
+
+def target_body(target: Target) -> dict[str, Any]:
+    """What bake is told of a target that is installed from wheels; what takes the place of its base is not in it."""
+    body = common_body(target)
+    return {**body, "args": {**body["args"], "PYTHON_PLATFORM": python_platform(target)}}
 
 
 def python_platform(target: Target) -> str:

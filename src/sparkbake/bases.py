@@ -47,7 +47,9 @@ def choose(
         BaseError: no base can be had; says why for each that was tried.
     """
     faults = []
-    for base in candidates(choice, matrix):
+    # A bundle has the wheels of its one base alone.
+    named = dict(mirrors.bases) if mirrors.bundle and choice == AUTO else None
+    for base in (one for one in candidates(choice, matrix) if named is None or one.name in named):
         try:
             return _ready(base, mirrors, locks=locks, cache=cache, architectures=architectures, say=say)
         except BaseError as err:

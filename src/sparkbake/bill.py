@@ -64,7 +64,8 @@ class Component:
 
     Attributes:
         purl: https://github.com/package-url/purl-spec; no two of an image are equal.
-        wheel: the file that was installed, and its hash; None of a package of the operating system.
+        wheel: the file that was installed, and its hash; None of a package of the operating system, and of what is
+            compiled.
         maintainer: "Name <address>", of a package of the operating system.
         trimmed: what files of it the image lacks, in words; None when it has all.
     """
@@ -79,6 +80,14 @@ class Component:
     origin: Origin | None
     patches: tuple[Patch, ...]
     trimmed: str | None
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.wheel is None and self.origin is not None and self.origin.repository is not None
+
+    @property
+    def is_os(self) -> bool:
+        return self.wheel is None and not self.is_compiled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,12 +6,20 @@ lock_base looks what the mirror has and writes it down; bootstrap makes exactly 
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sparkbake import oci, process
 from sparkbake.baselock import BaseLock, content_hash
-from sparkbake.debianmirror import KEYRING, fetch_index, list_drift, mirror_address, resolve_packages
+from sparkbake.debianmirror import (
+    KEYRING,
+    describe_drift,
+    fetch_index,
+    list_drifted,
+    mirror_address,
+    resolve_packages,
+)
+from sparkbake.debianpool import fetch_superseded
 from sparkbake.errors import BaseError, ProcessError
 from sparkbake.rootfs import make_layer, remove_folder, work_folder
 
@@ -64,7 +72,7 @@ def lock_base(
         )
         layout = _layout_folder(lock, architectures, work_dir)
         if not _is_finished(lock, layout):
-            _build(lock, architectures, mirror=address, part=part, layout=layout, tell=tell)
+            _build(lock, architectures, mirror=address, part=part, layout=layout, tell=tell, pools={})
     tell(f"locked: {layout}")
     digest, manifests = oci.read_index_digest(layout), oci.read_manifest_digests(layout)
     return dataclasses.replace(lock, index_digest=digest, manifests=manifests), layout
@@ -88,8 +96,8 @@ def bootstrap(
         say: gets one line per phase.
 
     Raises:
-        BaseError: a tool is missing, the mirror has moved on (lists every package), the build failed, or gave another
-            digest than the lock says.
+        BaseError: a tool is missing, the mirror has not what is locked (lists every package), the build failed, or gave
+            another digest than the lock says.
     """
     missing = sorted(set(architectures) - {architecture for architecture, _ in lock.packages})
     if missing:
@@ -103,8 +111,8 @@ def bootstrap(
     with work_folder(layout.parent, tell) as part:
         if _is_finished(lock, layout):  # Another run made it while this one waited.
             return layout
-        _check_drift(lock, architectures, mirror=address, part=part, tell=tell)
-        _build(lock, architectures, mirror=address, part=part, layout=layout, tell=tell)
+        pools = _superseded(lock, architectures, mirror=address, part=part, tell=tell)
+        _build(lock, architectures, mirror=address, part=part, layout=layout, tell=tell, pools=pools)
     tell(f"done: {layout}")
     return layout
 
@@ -141,24 +149,40 @@ def _require_tools(architectures: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(versions.items()))
 
 
-def _check_drift(lock: BaseLock, architectures: Sequence[str], *, mirror: str, part: Path, tell: Say) -> None:
-    drift: set[str] = set()
+def _superseded(lock: BaseLock, architectures: Sequence[str], *, mirror: str, part: Path, tell: Say) -> dict[str, Path]:
+    """Fetch what the mirror's index has no longer; return the folder of each architecture where that is any."""
+    pools: dict[str, Path] = {}
+    lines: set[str] = set()
     for architecture in sorted(architectures):
         tell(f"{architecture}: comparing the lock with the mirror")
         index = fetch_index(part / f"apt-{architecture}", architecture, lock.suites, mirror=mirror)
-        drift.update(list_drift(lock, architecture, index.packages))
-    if drift:
-        lines = [f"base {lock.name}: the mirror {mirror} has moved on from the lock:", *sorted(drift)]
-        raise BaseError("\n".join([*lines, f"{lock.remedy}, or name a snapshot archive as `debian:` in mirrors.yaml"]))
+        drifted = list_drifted(lock, architecture, index.packages)
+        if drifted:
+            tell(f"{architecture}: the mirror has moved on from {len(drifted)} packages; fetching these from its pool")
+            folder = part / f"pool-{architecture}"
+            missing = fetch_superseded(drifted, index, mirror=mirror, folder=folder)
+            lines.update(f"{describe_drift(each, index.packages)}; {why}" for each, why in missing.items())
+            pools[architecture] = folder
+    if lines:
+        told = [f"base {lock.name}: the mirror {mirror} has moved on from the lock:", *sorted(lines)]
+        raise BaseError("\n".join([*told, f"{lock.remedy}, or name a snapshot archive as `debian:` in mirrors.yaml"]))
+    return pools
 
 
 def _build(
-    lock: BaseLock, architectures: Sequence[oci.Architecture], *, mirror: str, part: Path, layout: Path, tell: Say
+    lock: BaseLock,
+    architectures: Sequence[oci.Architecture],
+    *,
+    mirror: str,
+    part: Path,
+    layout: Path,
+    tell: Say,
+    pools: Mapping[str, Path],
 ) -> None:
     layers = {}
     for architecture in sorted(architectures):
         tell(f"{architecture}: mmdebstrap with {len(lock.packages_of(architecture))} packages")
-        layers[architecture] = make_layer(lock, architecture, mirror=mirror, part=part)
+        layers[architecture] = make_layer(lock, architecture, mirror=mirror, part=part, pool=pools.get(architecture))
     tell("writing the image")
     made = part / "layout"
     oci.write_layout(made, layers, created_epoch=lock.source_date_epoch)

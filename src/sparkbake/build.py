@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,9 +12,12 @@ from pathlib import Path
 from sparkbake.bake import bake_file
 from sparkbake.bases import Chosen
 from sparkbake.buildx import BakeOptions, BakeResult, bake
+from sparkbake.bundle import wheels_of
+from sparkbake.bundlefiles import require_inputs
 from sparkbake.errors import BuildError
 from sparkbake.mirrors import Mirrors
 from sparkbake.model import ContextFile, Plan, Target
+from sparkbake.wheelserver import serve
 
 Say = Callable[[str], None]
 
@@ -44,14 +46,20 @@ def write_contexts(plan: Plan, files: Mapping[str, Iterable[ContextFile]], folde
 
     A context that is already the same is left alone, so that its file times do not change.
     """
-    for target in plan.targets:
-        place = folder / target.name
-        wanted = {str(one.path): one.content for one in files[target.name]}
+    write_folders({one.name: files[one.name] for one in plan.targets}, folder)
+
+
+def write_folders(files: Mapping[str, Iterable[ContextFile]], folder: Path) -> None:
+    """Write build contexts by the names of their targets; see `write_contexts`."""
+    for name, some in files.items():
+        place = folder / name
+        wanted = {str(one.path): one.content for one in some}
         if _content_of(place) == {path: (_mode(content), content.encode()) for path, content in wanted.items()}:
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=folder))
+        fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
         for path, content in wanted.items():
+            (fresh / path).parent.mkdir(parents=True, exist_ok=True)
             (fresh / path).write_bytes(content.encode())
             (fresh / path).chmod(_mode(content))
         fresh.chmod(0o755)
@@ -102,23 +110,20 @@ def build(
 
     Raises:
         BuildError: see `buildx.bake`; also when bake does not say what it built.
+        BundleError: the bundle of mirrors.yaml is not whole, or not of this plan.
     """
     folder = root / "build"
     bases = {chosen.base.name: chosen.context} if chosen.context else {}
-    (folder / "docker-bake.json").write_text(
-        bake_file(plan, outputs(plan, output), bases, compression=compression), encoding="utf-8"
-    )
-    with _secrets(mirrors, ca) as secrets:
+    # A bundle is served on loopback.
+    network = "host" if mirrors.bundle or mirrors.on_loopback else None
+    text = bake_file(plan, outputs(plan, output), bases, compression=compression, network=network)
+    (folder / "docker-bake.json").write_text(text, encoding="utf-8")
+    with _index(mirrors, plan, say) as index, build_secrets(mirrors, ca, index) as secrets:
         try:
             result = bake(
                 folder / "docker-bake.json",
                 folder / "metadata.json",
-                replace(
-                    options,
-                    secrets=secrets,
-                    readable=(chosen.folder,) if chosen.folder else (),
-                    writable=(_output_folder(plan, output.oci),) if output.oci else (),
-                ),
+                replace(_placed(options, plan, chosen, output), secrets=secrets, on_host=network is not None),
                 targets=[one.name for one in plan.targets],
                 root=root,
                 log=folder / "logs" / f"{plan.targets[0].name}.log",
@@ -127,18 +132,25 @@ def build(
         except KeyboardInterrupt:
             say("interrupted: what was not finished has no tag; the next run goes on from the build cache")
             raise
-    missing = [one.name for one in plan.targets if one.name not in result.digests]
-    if missing:
+    if missing := [one.name for one in plan.targets if one.name not in result.digests]:
         raise BuildError(f"bake ended well but names no digest for {', '.join(missing)}; see {folder}/metadata.json")
     return result
 
 
-def _output_folder(plan: Plan, oci: Path) -> Path:
-    """The folder that OCI files go to, made if it is for several."""
+def _placed(options: BakeOptions, plan: Plan, chosen: Chosen, output: Output) -> BakeOptions:
+    """Options with the folders outside of the project that the build reads and writes."""
+    readable = (chosen.folder,) if chosen.folder else ()
+    return replace(options, readable=readable, writable=_writable(plan, output))
+
+
+def _writable(plan: Plan, output: Output) -> tuple[Path, ...]:
+    """The folder that OCI files go to, if they do; made if it is for several."""
+    if output.oci is None:
+        return ()
     if len(plan.targets) == 1:
-        return oci.parent
-    oci.mkdir(exist_ok=True)
-    return oci
+        return (output.oci.parent,)
+    output.oci.mkdir(exist_ok=True)
+    return (output.oci,)
 
 
 @contextmanager
@@ -160,20 +172,33 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _secrets(mirrors: Mirrors, ca: Path | None) -> Iterator[dict[str, Path]]:
-    """Secret id to file; an address of a package index may hold a password, so its file is for this user alone."""
-    bundle = mirrors.ca_bundle or ca
-    secrets = {"ca": bundle.resolve()} if bundle else {}
-    if not mirrors.package_index:
-        yield secrets
+def _index(mirrors: Mirrors, plan: Plan, say: Say) -> Iterator[str | None]:
+    """The address of the package index: of a bundle, served for as long as the build lasts; None for the default."""
+    if mirrors.bundle is None:
+        yield mirrors.package_index
         return
-    descriptor, name = tempfile.mkstemp(prefix="sparkbake-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(mirrors.package_index)
-        yield {**secrets, "index": Path(name)}
-    finally:
-        Path(name).unlink()
+    bundle = require_inputs(mirrors.bundle, plan, say)
+    with serve(mirrors.bundle, bundle, [wheel for one in plan.targets for wheel in wheels_of(one)]) as address:
+        yield address
+
+
+@contextmanager
+def build_secrets(mirrors: Mirrors, ca: Path | None, index: str | None) -> Iterator[dict[str, Path]]:
+    """Secret id to file; an address of a package index may hold a password, so its file is for this user alone."""
+    certificates = mirrors.ca_bundle or ca
+    secrets = {"ca": certificates.resolve()} if certificates else {}
+    with text_secrets({"index": index} if index else {}) as own:
+        yield {**secrets, **own}
+
+
+@contextmanager
+def text_secrets(texts: Mapping[str, str]) -> Iterator[dict[str, Path]]:
+    """Secret id to a file with its text, for this user alone, and gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="sparkbake-") as folder:
+        for name, text in texts.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+            Path(folder, name).chmod(0o600)
+        yield {name: Path(folder, name) for name in texts}
 
 
 def plan_json(plan: Plan) -> str:

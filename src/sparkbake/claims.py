@@ -155,8 +155,10 @@ def _folders(seen: Mapping[str, Seen], claims: Mapping[str, Sequence[Claim]]) ->
 
 # ---- what a recipe adds
 
-# Where: the virtual environment, and the name of the CUDA folder in it.
-OUR_PLACES = ("opt/venv/", "usr/local/cuda")
+# Where: the virtual environment, and the name of the CUDA folder in it; what `runtime` brings, whose content is held
+# against the plan by `words`; and the way to the caches.
+OUR_FOLDERS = ("opt/venv/", "usr/lib/sparkbake/", "usr/share/sparkbake/moe_configs/")
+OUR_FILES = ("usr/local/cuda", "usr/local/bin/spark", "root/.cache")
 
 
 def our_part(survey: Survey, taken: Collection[str]) -> Part:
@@ -173,6 +175,6 @@ def our_part(survey: Survey, taken: Collection[str]) -> Part:
     for path, content in listed.items():
         if not isinstance(content, str) or not content.startswith(("sha256:", "link:")):
             raise ImageError(f"{FILES}: {path}: got {content!r}, expected 'sha256:...' or 'link:...'; build it anew")
-        if path.startswith(OUR_PLACES[0]) or path == OUR_PLACES[1]:
+        if path.startswith(OUR_FOLDERS) or path in OUR_FILES:
             claims[path] = [Claim(owner="the recipe", contents=(content,))]
     return check_claims("ours", survey.seen, {path: some for path, some in claims.items() if path not in taken})

@@ -1,4 +1,4 @@
-"""What CMake is told of a chip, and the trace in which it tells what it did: input and output of `kernelrun`."""
+"""What CMake is told of a chip, and the trace in which it tells what it did: input and output of `cmakerun`."""
 
 import json
 import re

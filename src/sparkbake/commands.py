@@ -17,11 +17,14 @@ from sparkbake.estimate import estimate
 from sparkbake.frozen import candidates
 from sparkbake.labels import OCI
 from sparkbake.mirrors import Mirrors
-from sparkbake.model import LocalImage, Plan, Target
+from sparkbake.model import LocalImage, Plan, Strategy, Target
 from sparkbake.project import Project, open_project
+from sparkbake.provenance import keep_provenance
 from sparkbake.ready import check_machine, ready_base
 from sparkbake.recording import check_options, check_records, hold_against_records
+from sparkbake.sourcebuild import build_compiled
 from sparkbake.tables import print_plan, say
+from sparkbake.variants import NOT_COMPILED
 from sparkbake.verifying import verify_built, verify_files
 
 
@@ -29,9 +32,15 @@ def build_rows(options: argparse.Namespace) -> int:
     """Build some rows, then verify them, then hold them against their records."""
     project = open_project(options.root)
     rows = project.select(options.tags)
+    if any(row.release.strategy is Strategy.SOURCE for row in rows):
+        return build_compiled(project, rows, options)
+    for name, given in (("--jobs", options.jobs), ("--variant", options.variant)):
+        if given is not None:
+            raise UsageError(f"{name}: {NOT_COMPILED}")
     bases = candidates(options.base, project.matrix)
     plan = project.plan(rows, bases[0], trim=options.trim)
     mirrors = project.mirrors(options.mirrors)
+    mirrors.check_for_builds()
     output = _output(options)
     check_options(options)
     if options.dry_run:
@@ -75,6 +84,8 @@ def _bake(
             say=say,
             compression=options.compression,
         )
+    if output.oci is None:
+        keep_provenance(project, plan.targets, result)
     if result.executed is not None:
         say(f"{len(result.executed)} steps executed")
     for target in plan.targets:

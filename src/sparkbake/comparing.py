@@ -5,16 +5,19 @@ import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from sparkbake.compare import DIFFERENCE_HEADERS, Difference, difference_rows
 from sparkbake.delta import Delta, PackageChange
 from sparkbake.deltaread import Named, read_delta
-from sparkbake.errors import UsageError
+from sparkbake.engine import local_image
+from sparkbake.errors import UsageError, VerifyError
 from sparkbake.images import OpenImage, open_image, remote_image
+from sparkbake.model import Base
 from sparkbake.project import Project, open_project
+from sparkbake.recordedimages import labelled_layers, recorded_bases, recorded_image
 from sparkbake.saving import save_image
 from sparkbake.tables import print_table, say
 
@@ -58,16 +61,71 @@ def delta(options: argparse.Namespace) -> int:
     tags = [row.tag for row in project.rows]
     sources = [source_of(asked, tags) for asked in (options.old, options.new)]
     with ExitStack() as stack:
-        old, new = (
-            open_source(project, asked, source, platform=platform, stack=stack)
-            for asked, source in zip((options.old, options.new), sources, strict=True)
-        )
-        found = read_delta(old, new, say)
+        old, new = _open_both(project, (options.old, options.new), sources, platform=platform, stack=stack)
+        found = read_delta(*with_locks(project, old, new), say)
     if options.json:
         print(json.dumps({**asdict(found), "ratio": found.ratio}, indent=2, sort_keys=True))
     else:
         print_delta(found)
     return 0
+
+
+def _open_both(
+    project: Project, asked: Sequence[str], sources: Sequence[Source], *, platform: str, stack: ExitStack
+) -> list[Named]:
+    """Open two images; of one that the engine does not have, its record is read.
+
+    Where the contents of one cannot be read, none of the other are needed: it is not saved, if it is the recorded one.
+    """
+    digests = [_digest_in_engine(project, one) for one in sources]
+    absent = [one.kind == "tag" and digest is None for one, digest in zip(sources, digests, strict=True)]
+    is_closed = any(absent) or any(one.kind == "registry" for one in sources)
+    bases = _common_bases(project, [one for one in sources if one.kind == "tag"])
+    found = []
+    for name, source, digest, is_absent in zip(asked, sources, digests, absent, strict=True):
+        recorded = None
+        if source.kind == "tag" and bases and (is_absent or is_closed):
+            (row,) = project.select([source.place])
+            recorded = recorded_image(project, row, bases[0])
+            if is_absent:
+                place = f"{bases[0].name}, {recorded.info.digest}"
+                say(f"{name}: the engine does not have it; read from its record on {place}")
+        if recorded and (is_absent or recorded.info.digest == digest):
+            found.append(recorded)
+        else:
+            found.append(open_source(project, name, source, platform=platform, stack=stack))
+    return found
+
+
+def _digest_in_engine(project: Project, source: Source) -> str | None:
+    """Digest of an image of a tag that the engine has; None when it has none, or does not answer."""
+    if source.kind != "tag":
+        return None
+    (row,) = project.select([source.place])
+    reference = project.reference(row)
+    try:
+        image = local_image(reference)
+    except VerifyError as err:
+        say(str(err))
+        return None
+    return image.digest if image else None
+
+
+def _common_bases(project: Project, sources: Sequence[Source]) -> list[Base]:
+    """The bases on which all of some tags are recorded."""
+    rows = [row for one in sources for row in project.select([one.place])]
+    recorded = [recorded_bases(project, row) for row in rows]
+    return [base for base in project.matrix.bases if all(base in some for some in recorded)]
+
+
+def with_locks(project: Project, old: Named, new: Named) -> tuple[Named, Named]:
+    """Two images with what their locks say of them, where contents will not: see `read_delta`."""
+    if old.opened and new.opened:
+        return old, new
+    one, other = (
+        each if each.locked else replace(each, locked=labelled_layers(project, each.info)) for each in (old, new)
+    )
+    return one, other
 
 
 def open_source(project: Project, asked: str, source: Source, *, platform: str, stack: ExitStack) -> Named:
@@ -79,8 +137,8 @@ def open_source(project: Project, asked: str, source: Source, *, platform: str, 
         project.build.mkdir(parents=True, exist_ok=True)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="delta-", dir=project.build))
         path = Path(folder, "image.tar")
-        row = project.select([source.place])
-        save_image(project.plan(row, project.matrix.bases[0]).targets[0].reference, source.place, path)
+        (row,) = project.select([source.place])
+        save_image(project.reference(row), source.place, path)
     opened = open_image(path, platform=platform)
     return Named(name=asked, info=opened.info, opened=opened)
 
@@ -131,8 +189,11 @@ def print_delta(found: Delta) -> None:
             ("package", "group", "state", "old", "new", "compressed MB", "on disk MB"),
             map(_package_row, found.packages),
         )
-    if found.least_bytes is None:
-        print("one image is in a registry: its contents were not read, so nothing is said of packages and disk")
+    if found.packages_by is None:
+        print("the contents of one image were not read, nor is its lock here: nothing is said of packages")
+    if found.packages_by == "locks":
+        print("contents were not read: packages are those of the locks, and each has the share of its layer that its "
+              "wheel has of the layer's wheels")  # fmt: skip
     print(last_line(found))
 
 
@@ -175,7 +236,8 @@ def last_line(found: Delta) -> str:
     if found.least_bytes is None:
         return f"{line}; least possible: not known"
     ratio = "none, nothing has to move" if found.ratio is None else f"{found.ratio:.2f}"
-    return f"{line}; least possible: {_mb(found.least_bytes)} MB; ratio {ratio}"
+    by = " by the locks" if found.packages_by == "locks" else ""
+    return f"{line}; least possible{by}: {_mb(found.least_bytes)} MB; ratio {ratio}"
 
 
 def _mb(size_bytes: int | None) -> str:

@@ -5,23 +5,34 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from sparkbake.fields import Fields
-from sparkbake.model import Matrix, Override, Release
+from sparkbake.model import Matrix, Override, Release, Variant
 from sparkbake.versions import admits
 
 # Components a release brings itself; the others come with its foundation.
 RELEASE_COMPONENTS = ("flashinfer", "transformers", "vllm")
+# The distribution of the component that a variant may have in another version than its release.
+FLASHINFER = "flashinfer-python"
 # Layers that every image has beside those of the matrix.
-RESERVED_LAYERS = ("difference", "manifest", "skeleton")
+RESERVED_LAYERS = ("difference", "manifest", "runtime", "skeleton")
+
+
+def flashinfer_of(release: Release, variant: Variant) -> str:
+    """The version of FlashInfer in a row: its own, or that of its release."""
+    return variant.exceptions.flashinfer or release.flashinfer
 
 
 def check_variants(release: Release, variants: Fields) -> None:
-    """Check that a variant brings transformers alone and overrides nothing else."""
+    """Check that a variant overrides what it brings itself and nothing else: transformers, maybe FlashInfer."""
     for variant in release.variants:
         fault = partial(variants.fault, f"t{variant.major}")
         _check_pin(release, "transformers", variant.transformers, variant.overrides, fault)
+        own = ["transformers", *([FLASHINFER] if variant.exceptions.flashinfer else [])]
+        if variant.exceptions.flashinfer:
+            _check_pin(release, FLASHINFER, variant.exceptions.flashinfer, variant.overrides, fault)
         for one in variant.overrides:
-            if one.package != "transformers":
-                fault(f"overrides '{one.package}', expected transformers alone; move it to the release's overrides")
+            if one.package not in own:
+                wanted = " and ".join(own) if len(own) > 1 else "transformers alone"
+                fault(f"overrides '{one.package}', expected {wanted}; move it to the release's overrides")
 
 
 def _check_pin(

@@ -23,11 +23,13 @@ class Index:
 
     Attributes:
         packages: name to all versions of it.
+        folders: name to its folder in the pool, "pool/main/c/curl".
         release_epoch: seconds since 1970; the date of the newest suite's Release file.
         environment: variables that let apt look into this index instead of the machine's own.
     """
 
     packages: Mapping[str, tuple[DebianPackage, ...]]
+    folders: Mapping[str, str]
     release_epoch: int
     environment: Mapping[str, str]
 
@@ -126,8 +128,12 @@ def fetch_index(root: Path, architecture: str, suites: Sequence[str], *, mirror:
         process.run(["/usr/lib/apt/apt-helper", "cat-file", file], timeout_s=120, env=environment)
         for file in targets.split()
     ]
+    text = "\n\n".join(texts)
     return Index(
-        packages=parse_packages("\n\n".join(texts)), release_epoch=_release_epoch(root), environment=environment
+        packages=parse_packages(text),
+        folders=parse_folders(text),
+        release_epoch=_release_epoch(root),
+        environment=environment,
     )
 
 
@@ -177,6 +183,12 @@ def parse_packages(text: str) -> dict[str, tuple[DebianPackage, ...]]:
     return found
 
 
+def parse_folders(text: str) -> dict[str, str]:
+    """Read from a Packages index in which folder of the pool each package lies."""
+    found = read_stanzas(text, "Package", "Filename")
+    return {fields["Package"]: fields["Filename"].rpartition("/")[0] for fields in found}
+
+
 def read_stanzas(text: str, *names: str) -> Iterator[dict[str, str]]:
     """Read those fields of each stanza of Debian control data (stanzas separated by empty lines) that are named."""
     starts = tuple(f"{name}: " for name in names)
@@ -216,24 +228,24 @@ def _simulate(index: Index, wanted: Sequence[str]) -> list[tuple[str, str]]:
     return _INSTALLED.findall(text)
 
 
-def list_drift(lock: BaseLock, architecture: str, index: Mapping[str, tuple[DebianPackage, ...]]) -> tuple[str, ...]:
-    """Compare one architecture of the lock with the mirror's index.
+def list_drifted(
+    lock: BaseLock, architecture: str, index: Mapping[str, tuple[DebianPackage, ...]]
+) -> tuple[DebianPackage, ...]:
+    """Return the locked packages of one architecture that the mirror's index does not have as locked."""
+    return tuple(locked for locked in lock.packages_of(architecture) if locked not in index.get(locked.name, ()))
+
+
+def describe_drift(locked: DebianPackage, index: Mapping[str, tuple[DebianPackage, ...]]) -> str:
+    """Say what the index has in place of a locked package.
 
     Returns:
-        One line per package that the mirror does not have as locked:
         "NAME ARCH: locked VERSION (sha256 12 HEX DIGITS), mirror has VERSION".
     """
-    lines = []
-    for locked in lock.packages_of(architecture):
-        offered = index.get(locked.name, ())
-        if locked in offered:
-            continue
-        has = ", ".join(
-            f"{other.version} (sha256 {other.sha256[:12]})" if other.version == locked.version else other.version
-            for other in offered
-        )
-        lines.append(
-            f"{locked.name} {locked.architecture}: locked {locked.version} (sha256 {locked.sha256[:12]}), "
-            f"mirror has {has or 'none'}"
-        )
-    return tuple(lines)
+    has = ", ".join(
+        f"{other.version} (sha256 {other.sha256[:12]})" if other.version == locked.version else other.version
+        for other in index.get(locked.name, ())
+    )
+    return (
+        f"{locked.name} {locked.architecture}: locked {locked.version} (sha256 {locked.sha256[:12]}), "
+        f"mirror has {has or 'none'}"
+    )

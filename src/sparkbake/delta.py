@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sparkbake.imageinfo import Entry, ImageInfo, LayerInfo, layer_name
-from sparkbake.model import Pairs
+from sparkbake.model import Pairs, Wheel
 from sparkbake.ownership import LayerContents, attribution, versions
 
 State = Literal["changed", "new", "removed", "unchanged"]
+# Name of a layer to the wheels in it, as a lock and the matrix lay them out.
+LockedLayers = Mapping[str, Sequence[Wheel]]
 
 _XATTR = "SCHILY.xattr."
 
@@ -38,8 +40,9 @@ class PackageChange:
         name: normalised distribution name; "(<group>)" of the files of a layer that belong to no distribution.
         old_version, new_version: None where there is no such package, or it has no version.
         state: "changed" when any of its files has other content, mode, kind, owner, extended attributes or link target,
-            or only one image has it; other times alone leave it "unchanged": it is moved in vain.
-        disk_bytes: of its files in the new image; 0 when it is removed.
+            or only one image has it; other times alone leave it "unchanged": it is moved in vain. By the locks: when
+            its wheel is another one.
+        disk_bytes: of its files in the new image; 0 when it is removed; None when the contents could not be read.
         compressed_bytes: of its files in the new image, as `least_bytes` has it; 0 when it is removed.
         moved: whether the new image's layers bring it along.
     """
@@ -49,7 +52,7 @@ class PackageChange:
     old_version: str | None
     new_version: str | None
     state: State
-    disk_bytes: int
+    disk_bytes: int | None
     compressed_bytes: int
     moved: bool
 
@@ -61,12 +64,14 @@ class Delta:
     Attributes:
         old, new: the images, as they were asked for.
         layers: of the new image, lowest first; one that stands in it twice is moved and listed once.
-        packages: sorted by compressed size, the largest first; empty when the contents could not be read.
+        packages: sorted by compressed size, the largest first; empty when neither contents nor locks are known.
         moved_bytes, total_bytes: compressed size of the changed layers, and of all.
-        moved_disk_bytes: size of the files in the changed layers; None when the contents could not be read.
+        moved_disk_bytes: size of the files in the changed layers; None when it is not known of all.
         least_bytes: what would move if every package were a layer of its own: all changed and new ones, each packed as
             one tar (512-byte headers and padding; pax headers where a name needs them) in the order of the image's
-            layers, with zstd at level 3. None when the contents could not be read.
+            layers, with zstd at level 3. By the locks: of each changed layer the share of its changed packages, by
+            the sizes of their wheels. None when neither is known.
+        packages_by: what says which packages there are; None when nothing does.
     """
 
     old: str
@@ -77,6 +82,7 @@ class Delta:
     moved_disk_bytes: int | None
     total_bytes: int
     least_bytes: int | None
+    packages_by: Literal["contents", "locks"] | None
 
     @property
     def ratio(self) -> float | None:
@@ -132,11 +138,13 @@ def summed(
     new: str,
     layers: tuple[LayerChange, ...],
     packages: Sequence[PackageChange] | None,
+    *,
+    packages_by: Literal["contents", "locks"] = "contents",
 ) -> Delta:
     """Add up.
 
     Args:
-        packages: None when the contents of the images could not be read.
+        packages: None when neither the contents of the images nor their locks are known.
     """
     moved = [one for one in layers if one.state == "changed"]
     return Delta(
@@ -145,12 +153,76 @@ def summed(
         layers=layers,
         packages=tuple(sorted(packages or (), key=lambda one: (-one.compressed_bytes, one.name))),
         moved_bytes=sum(one.compressed_bytes for one in moved),
-        moved_disk_bytes=None if packages is None else sum(one.disk_bytes or 0 for one in moved),
+        moved_disk_bytes=_sum_if_known(one.disk_bytes for one in moved),
         total_bytes=sum(one.compressed_bytes for one in layers),
         least_bytes=None
         if packages is None
         else sum(one.compressed_bytes for one in packages if one.state in ("changed", "new")),
+        packages_by=None if packages is None else packages_by,
     )
+
+
+def _sum_if_known(sizes: Iterable[int | None]) -> int | None:
+    found = list(sizes)
+    known = [one for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+# ---- packages by the locks
+
+
+def locked_changes(old: LockedLayers, new: LockedLayers, layers: Sequence[LayerChange]) -> tuple[PackageChange, ...]:
+    """The packages of two images by their locks, by name: those that differ, and those that are moved in vain.
+
+    What changed layers without packages bring (the operating system, what the image does) is "(<group>)".
+
+    Args:
+        layers: of the new image, as `layer_changes` has them.
+    """
+    before = {one.name: (name, one) for name, wheels in old.items() for one in wheels}
+    after = {one.name: (name, one) for name, wheels in new.items() for one in wheels}
+    changed = {one.name: one.compressed_bytes for one in layers if one.state == "changed"}
+    found = [
+        PackageChange(
+            name=name,
+            group=group_of_layer((after.get(name) or before[name])[0]),
+            old_version=before[name][1].version if name in before else None,
+            new_version=after[name][1].version if name in after else None,
+            state=_locked_state(before.get(name), after.get(name)),
+            disk_bytes=None if name in after else 0,
+            compressed_bytes=_share(after[name][1], new[after[name][0]], changed[after[name][0]])
+            if name in after and after[name][0] in changed
+            else 0,
+            moved=name in after and after[name][0] in changed,
+        )
+        for name in sorted(before.keys() | after.keys())
+    ]
+    others = [
+        PackageChange(
+            name=f"({one.group})",
+            group=one.group,
+            old_version=None,
+            new_version=None,
+            state="changed",
+            disk_bytes=one.disk_bytes,
+            compressed_bytes=one.compressed_bytes,
+            moved=True,
+        )
+        for one in layers
+        if one.state == "changed" and one.name not in new
+    ]
+    return (*others, *(one for one in found if one.moved or one.state != "unchanged"))
+
+
+def _locked_state(before: tuple[str, Wheel] | None, after: tuple[str, Wheel] | None) -> State:
+    if before is None or after is None:
+        return "removed" if before else "new"
+    return "unchanged" if before[1].sha256 == after[1].sha256 else "changed"
+
+
+def _share(wheel: Wheel, wheels: Sequence[Wheel], layer_bytes: int) -> int:
+    """What a package has of the bytes of its layer, by the size of its wheel."""
+    return round(layer_bytes * wheel.size_bytes / sum(one.size_bytes for one in wheels))
 
 
 # ---- packages

@@ -6,16 +6,18 @@ Two passes over the layers that only the new image has: whose a file is is known
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zstandard
 
 from sparkbake.delta import (
     Delta,
+    LockedLayers,
     distinct,
     group_of_layer,
     layer_changes,
     layer_names,
+    locked_changes,
     package_changes,
     summed,
 )
@@ -32,16 +34,22 @@ class Named:
     """An image under the name it was asked for by.
 
     Attributes:
-        opened: None of an image in a registry, whose contents are not fetched.
+        opened: None of an image in a registry, whose contents are not fetched, and of one that only a record knows.
+        locked: how its packages lie in its layers; None when its lock is not here.
+        disk_bytes: digest to the size of the files in a layer, of those of which it is recorded.
     """
 
     name: str
     info: ImageInfo
     opened: OpenImage | None
+    locked: LockedLayers | None = None
+    disk_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_delta(old: Named, new: Named, say: Callable[[str], None]) -> Delta:
-    """What moving from one image to another costs; by layers alone, unless the contents of both can be read.
+    """What moving from one image to another costs.
+
+    Where the contents of one cannot be read, by their layers, and by their locks if both are known.
 
     Args:
         say: told of each layer that is read: a gigabyte takes some seconds.
@@ -50,7 +58,9 @@ def read_delta(old: Named, new: Named, say: Callable[[str], None]) -> Delta:
         ImageError: a layer is damaged.
     """
     if old.opened is None or new.opened is None:
-        return summed(old.name, new.name, layer_changes(old.info, new.info, {}), None)
+        changes = layer_changes(old.info, new.info, new.disk_bytes)
+        packages = locked_changes(old.locked, new.locked, changes) if old.locked and new.locked else None
+        return summed(old.name, new.name, changes, packages, packages_by="locks")
     known = {one.digest for one in old.info.layers} & {one.digest for one in new.info.layers}
     after = read_layers(new.opened, new.name, say, known=known)
     ready = {one.digest: one for one in after if one.digest in known}

@@ -3,16 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sparkbake.hostchecks import check_docker, check_gpu, check_nvcc, check_system
-from sparkbake.hostresources import (
-    check_cache,
-    check_disk,
-    check_memory,
-    check_ports,
-    check_rdma,
-    check_time,
-    check_token,
-)
+from sparkbake.hostchecks import check_gpu, check_nvcc, check_system
+from sparkbake.hostengine import check_docker
+from sparkbake.hostnetwork import check_ports, check_rdma
+from sparkbake.hostresources import check_cache, check_disk, check_memory, check_time, check_token
 from sparkbake.hostvalues import Check, Host, Needs
 
 SCHEMA = 1

@@ -13,8 +13,9 @@ from sparkbake.expected import load_expected
 from sparkbake.hostfacts import gather, huggingface_home
 from sparkbake.hostread import numbers
 from sparkbake.hostvalues import Check, Needs
-from sparkbake.model import Row
+from sparkbake.model import Row, Strategy
 from sparkbake.project import Project, open_project
+from sparkbake.resolve import reference_of
 from sparkbake.tables import print_table
 
 DEFAULT_PORT = 8000
@@ -35,7 +36,8 @@ def doctor(options: argparse.Namespace) -> int:
         environment=os.environ,
         models=options.model_dir.expanduser() if options.model_dir else huggingface_home(os.environ),
         clock=datetime.now(tz=UTC).date().isoformat(),
-        image=_reference(project, row),
+        image="" if row is None else reference_of(project.matrix, row),
+        candidates=() if row else [reference_of(project.matrix, one) for one in reversed(project.rows)],
     )
     checks = diagnose(host, needs)
     if options.json:
@@ -54,15 +56,8 @@ def _row(project: Project, tag: str | None) -> Row | None:
     return rows[0]
 
 
-def _reference(project: Project, row: Row | None) -> str:
-    """The image of a row; empty without one, or while it has no lock, since then there is no image either."""
-    if row is None or project.lock_state(row) != "yes":
-        return ""
-    return project.plan([row], project.matrix.bases[0]).targets[0].reference
-
-
 def needs_for(project: Project, row: Row | None, ports: tuple[int, ...]) -> Needs:
-    """What the image of a row asks of a host; without one, what any row asks at most.
+    """What the image of a row asks of a host; without one, what any row that is installed from wheels asks at most.
 
     Raises:
         UsageError: a port is none.
@@ -70,7 +65,7 @@ def needs_for(project: Project, row: Row | None, ports: tuple[int, ...]) -> Need
     for port in ports:
         if not 0 < port <= _LAST_PORT:
             raise UsageError(f"--port {port}: no port, expected one from 1 to {_LAST_PORT}")
-    chosen = (row,) if row else project.rows
+    chosen = (row,) if row else [one for one in project.rows if one.release.strategy is Strategy.WHEELS]
     sizes = [one.compressed_bytes for each in chosen for one in load_expected(project.locks, each.tag).values()]
     return needs_of(
         load_standards(project.root / "doctor.yaml"),

@@ -26,6 +26,8 @@ class Standards:
     image_bytes: int
     models_bytes: int
     utilization: float
+    shm_bytes: int
+    held_bytes: int
     roce_mtu: int
     clock_not_before: str
 
@@ -47,6 +49,8 @@ def load_standards(path: Path) -> Standards:
         image_bytes=_number(disk, "image_gb") * 10**9,
         models_bytes=_number(disk, "models_gb") * 10**9,
         utilization=float(memory.text("utilization", pattern=r"0\.\d+", expected="a share such as 0.9") or "0"),
+        shm_bytes=_number(memory, "shm_gb") * 10**9,
+        held_bytes=_number(memory, "held_gb") * 10**9,
         roce_mtu=_number(roce, "mtu"),
         clock_not_before=root.text("clock_not_before", pattern=r"\d{4}-\d\d-\d\d", expected="a date, 2026-11-01"),
     )
@@ -93,6 +97,8 @@ def needs_of(
         image_bytes=standards.image_bytes if unknown else (packed_bytes or 0) * standards.per_packed_byte,
         models_bytes=standards.models_bytes,
         utilization=standards.utilization,
+        shm_bytes=standards.shm_bytes,
+        held_bytes=standards.held_bytes,
         roce_mtu=standards.roce_mtu,
         clock_not_before=standards.clock_not_before,
         ports=ports,

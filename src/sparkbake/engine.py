@@ -66,25 +66,54 @@ def engine_state() -> EngineState:
 
 
 def _usage(client: docker.DockerClient) -> dict[str, Any]:
-    """What lies in the engine. It answers with an error when something it was just counting is removed: then again."""
-    for wait_s in _USAGE_WAITS_S:
+    """What lies in the engine. It answers with an error when something it was just counting is removed: then again.
+
+    Raises:
+        PreflightError: it goes on doing so, as it does for good once its build cache names what is gone.
+    """
+    waits_s = iter(_USAGE_WAITS_S)
+    while True:
         try:
             return dict(client.df())
-        except docker.errors.APIError:
+        except docker.errors.APIError as err:
+            wait_s = next(waits_s, None)
+            if wait_s is None:
+                raise PreflightError(
+                    [
+                        f"the engine cannot count what it holds: {_cause(err)}; end what removes images or build cache "
+                        "just now, or else restart the engine"
+                    ]
+                ) from err
             time.sleep(wait_s)
-    return dict(client.df())
 
 
-def cache_ids() -> frozenset[str]:
-    """Of all records of the engine's build cache, mounts included.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheRecord:
+    """A record of the engine's build cache; `description` says the step, or what is mounted where."""
+
+    record_id: str
+    description: str
+    size_bytes: int
+
+
+def cache_records() -> tuple[CacheRecord, ...]:
+    """All records of the engine's build cache, mounts included.
 
     Raises:
         PreflightError: it does not answer.
     """
     try:
-        return frozenset(str(one["ID"]) for one in _usage(_client(60)).get("BuildCache") or [])
+        found = _usage(_client(60)).get("BuildCache") or []
     except (docker.errors.DockerException, OSError) as err:
         raise PreflightError([f"the engine does not answer: {_cause(err)}"]) from err
+    return tuple(
+        CacheRecord(
+            record_id=str(one["ID"]),
+            description=str(one.get("Description") or ""),
+            size_bytes=int(one.get("Size") or 0),
+        )
+        for one in found
+    )
 
 
 def _client(timeout_s: int) -> docker.DockerClient:
@@ -111,10 +140,13 @@ def default_builder() -> str:
 
 
 def _data_folder(info: Mapping[str, Any]) -> str:
-    """Where images lie: a containerd of the system keeps them in its own folder, not in the engine's."""
+    """Where images lie, if that is on this machine."""
     host = os.environ.get("DOCKER_HOST") or _context_host() or ""
-    if host and not host.startswith("unix:"):
-        return ""
+    return store_folder(info) if not host or host.startswith("unix:") else ""
+
+
+def store_folder(info: Mapping[str, Any]) -> str:
+    """Where an engine keeps images, of its answer to `docker info`: a containerd of the system has its own folder."""
     address = str((info.get("Containerd") or {}).get("Address", ""))
     return _SYSTEM_CONTAINERD[1] if address == _SYSTEM_CONTAINERD[0] else str(info["DockerRootDir"])
 

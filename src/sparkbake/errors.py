@@ -91,15 +91,29 @@ class ImageError(SparkbakeError):
     exit_code = 8
 
 
+class BundleError(FaultsError):
+    """A bundle is not whole, not of the lock that is built from, or cannot be made."""
+
+    exit_code = 10
+
+
 class RegistryError(SparkbakeError):
     """A registry does not answer, refuses, or has something else than it was given; the next run goes on from there.
 
     Attributes:
         passes: whether it may go well when it is tried again.
+        status: of the answer; None when there was none, or it is not what is wrong.
     """
 
     exit_code = 9
 
-    def __init__(self, message: str, *, passes: bool = False) -> None:
+    def __init__(self, message: str, *, passes: bool = False, status: int | None = None) -> None:
         self.passes = passes
+        self.status = status
         super().__init__(message)
+
+
+class HostError(SparkbakeError):
+    """Another machine cannot be reached, refuses, or cannot take an image; the other machines go on without it."""
+
+    exit_code = 1

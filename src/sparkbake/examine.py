@@ -6,24 +6,27 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from sparkbake.accounting import Accounts, account
-from sparkbake.claims import OUR_PLACES
+from sparkbake.claims import OUR_FILES, OUR_FOLDERS
 from sparkbake.devicecode import VERDICTS, Verdict
 from sparkbake.dpkg import read_database
 from sparkbake.findings import Finding, of_build
-from sparkbake.inventory import Inventory, inventory_of
+from sparkbake.inventory import DeviceFile, Inventory, inventory_of
 from sparkbake.libraries import Ptxas, RuntimeLibrary, duplicates, missing_ptxas, runtime_libraries, which_ptxas
 from sparkbake.linkage import Linkage, unresolved
 from sparkbake.model import Component, Pairs, Target, Trim
 from sparkbake.moe import is_shipped
 from sparkbake.moecheck import check_config
-from sparkbake.rules import FileRule, Rules
+from sparkbake.paths import below_site
+from sparkbake.rules import CodeRule, FileRule, Rules
+from sparkbake.sourcemodel import SourceTarget
 from sparkbake.surveyed import Survey
 from sparkbake.versions import admits, is_same_cuda, same_version
 from sparkbake.words import judge_words
 
-_SITE = re.compile(r"^.*/(?:site|dist)-packages/")
 _TORCH_VERSION = re.compile(r"^(__version__|cuda)\b[^=]*= *(?:'([^']*)'|None)", re.MULTILINE)
 # An engine gives the file of a hard link the mode that the link has. Links have none.
+# Folders that are not as all others: root's, as the base has it, and that of the caches, which any user may write to.
+_OWN_MODES = {"root": 0o700, "cache": 0o1777}
 _MODES = {"file": (0o644, 0o755), "hardlink": (0o644, 0o755), "folder": (0o755,)}
 _CAPABILITY = "SCHILY.xattr.security.capability"
 # Names of symbols in a finding; the rest is counted.
@@ -79,38 +82,39 @@ def examine(
     release = dict(target.versions)["vllm"]
     findings = [
         *judge_words(survey, target, context, label_prefix),
-        *_os_packages(survey, target, os_packages),
+        *judge_os_packages(survey, target.tag, target.os_packages, os_packages),
         *_modes(survey, target),
         *accounts.findings,
         *_device_code(inventory, rules, trims, release),
         *duplicates(libraries),
         *_build_ids(survey, target, components, label_prefix),
         *missing_ptxas(assemblers),
-        *_torch(survey, target),
-        *_linkage(linkage, target),
-        *_tuning(survey),
+        *judge_torch(survey, target),
+        *judge_linkage(linkage, target),
+        *judge_tuning(survey),
     ]
-    return Examined(findings=tuple(findings), facts=_facts(accounts, inventory, linkage, libraries, assemblers))
+    facts = (_accounted(accounts), *facts_of(inventory, linkage, libraries, assemblers))
+    return Examined(findings=tuple(findings), facts=facts)
 
 
 def _on_base(rules: Sequence[FileRule], target: Target) -> tuple[FileRule, ...]:
     return tuple(one for one in rules if not one.bases or target.base.name in one.bases)
 
 
-def _facts(
-    accounts: Accounts,
-    inventory: Inventory,
-    linkage: Linkage,
-    libraries: Sequence[RuntimeLibrary],
-    assemblers: Sequence[Ptxas],
-) -> Pairs:
+def _accounted(accounts: Accounts) -> tuple[str, str]:
     kinds = ", ".join(f"{one.files} {one.kind} ({one.checked} checked)" for one in accounts.shares if one.files)
+    return "files accounted for", kinds
+
+
+def facts_of(
+    inventory: Inventory, linkage: Linkage, libraries: Sequence[RuntimeLibrary], assemblers: Sequence[Ptxas]
+) -> Pairs:
+    """What was looked at of any image, for people."""
     worst = {verdict: sum(one.verdict == verdict for one in inventory.files) for verdict in VERDICTS}
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in worst.items() if count)
     stems = dict.fromkeys(one.stem for one in libraries)
     torch = [one for one in inventory.files if one.path.endswith("/torch/lib/libtorch_cuda.so")]
     return (
-        ("files accounted for", kinds),
         ("files with device code", f"{verdicts}, of {inventory.elf_files} ELF files"),
         ("torch's kernels", " ".join(tally.name for one in torch for tally in (*one.sass, *one.ptx)) or "none"),
         ("files linked", f"{linkage.checked} files; {len(linkage.preloaded)} libraries must be loaded before"),
@@ -124,23 +128,25 @@ def _described(library: RuntimeLibrary) -> str:
     return f"of {of}, Build-ID {library.build_id or 'none'}: {', '.join(library.paths)}"
 
 
-def _os_packages(survey: Survey, target: Target, locked: Mapping[str, str] | None) -> Iterator[Finding]:
-    """The packages that the matrix asks for are there; of a locked base just its packages, each at its version."""
+def judge_os_packages(
+    survey: Survey, tag: str, names: Sequence[str], locked: Mapping[str, str] | None
+) -> Iterator[Finding]:
+    """The packages that are asked for are there; of a locked base just its packages, each at its version."""
     installed = {one.name: one.version for one in read_database(survey.texts).packages}
-    wanted = dict.fromkeys(target.os_packages, "any version") if locked is None else dict(locked)
+    wanted = dict.fromkeys(names, "any version") if locked is None else dict(locked)
     for name in sorted(wanted if locked is None else {*wanted, *installed}):
         found, expected = installed.get(name, "nothing"), wanted.get(name, "nothing")
         if found == "nothing" or (found != expected and locked is not None):
-            yield of_build("os-package", name, tag=target.tag, found=found, expected=expected)
+            yield of_build("os-package", name, tag=tag, found=found, expected=expected)
 
 
 def _modes(survey: Survey, target: Target) -> Iterator[Finding]:
     """What our recipes put into an image is of root, with one of the modes that they give, without capabilities."""
     for path, one in survey.seen.items():
         entry = one.entry
-        if one.layer_name in ("base", "system") and not path.startswith(OUR_PLACES):
+        if one.layer_name in ("base", "system") and not path.startswith((*OUR_FOLDERS, *OUR_FILES)):
             continue
-        wanted = _MODES.get(entry.kind, (entry.mode,))
+        wanted = (_OWN_MODES[path],) if path in _OWN_MODES else _MODES.get(entry.kind, (entry.mode,))
         is_capable = _CAPABILITY in dict(entry.headers)
         if entry.mode not in wanted or (entry.uid, entry.gid) != (0, 0) or is_capable:
             found = f"{entry.mode:o} of {entry.uid}:{entry.gid}{', with capabilities' if is_capable else ''}"
@@ -159,14 +165,32 @@ def _device_code(inventory: Inventory, rules: Rules, trims: Sequence[Trim], rele
     """
     trimmed = [(one.package, path) for one in trims for path in one.paths]
     about = [one for one in rules.code if one.versions is None or admits(one.versions, release)]
-    used: set[str] = set()
-    for file in inventory.files:
-        below = _SITE.sub("", file.path)
-        if _is_as_good(file.verdict, rules.least) or _is_among(file.package, below, trimmed):
-            continue
-        fitting = [(one.verdict, path) for one in about for path in one.paths if fnmatchcase(below, path)]
-        used.update(path for _verdict, path in fitting)
-        allowed = fitting[0][0] if fitting else rules.least
+    files = [one for one in inventory.files if not _is_among(one.package, below_site(one.path), trimmed)]
+    yield from judge_code(files, about, rules.least)
+    worse = [below_site(one.path) for one in files if not _is_as_good(one.verdict, rules.least)]
+    used = {path for one in about for path in one.paths for below in worse if fnmatchcase(below, path)}
+    for path in (path for one in about for path in one.paths if path not in used):
+        yield Finding(
+            id="rule-unused",
+            severity="error",
+            subject=f"device_code: {path}",
+            found="no file whose device code needs it",
+            expected="a file that is worse than checks.device_code.least",
+            remedy="correct or remove the pattern in matrix.yaml",
+        )
+    yield from judge_unread(inventory)
+
+
+def judge_code(files: Sequence[DeviceFile], about: Sequence[CodeRule], least: Verdict) -> Iterator[Finding]:
+    """Files whose device code is worse for the chip than the rules allow.
+
+    Args:
+        about: the rules for the image; the first that matches a file counts.
+    """
+    for file in files:
+        below = below_site(file.path)
+        fitting = (one.verdict for one in about for path in one.paths if fnmatchcase(below, path))
+        allowed = least if _is_as_good(file.verdict, least) else next(fitting, least)
         if not _is_as_good(file.verdict, allowed):
             yield Finding(
                 id="device-code",
@@ -177,15 +201,10 @@ def _device_code(inventory: Inventory, rules: Rules, trims: Sequence[Trim], rele
                 remedy="what needs it fails or is compiled anew on this chip: trim it, or allow it with a reason under "
                 "checks.device_code in matrix.yaml",
             )
-    for path in (path for one in about for path in one.paths if path not in used):
-        yield Finding(
-            id="rule-unused",
-            severity="error",
-            subject=f"device_code: {path}",
-            found="no file whose device code needs it",
-            expected="a file that is worse than checks.device_code.least",
-            remedy="correct or remove the pattern in matrix.yaml",
-        )
+
+
+def judge_unread(inventory: Inventory) -> Iterator[Finding]:
+    """Files that begin as ELF files do, and are damaged."""
     for one in inventory.unread:
         yield Finding(
             id="elf-unread",
@@ -212,15 +231,15 @@ def _build_ids(survey: Survey, target: Target, components: Sequence[Component], 
         expected = labels.get(f"{label_prefix}.{one.name}_build_id")
         if one.library is None or expected is None:
             continue
-        found = [binary.build_id for path, binary in survey.binaries.items() if _SITE.sub("", path) == one.library]
+        found = [binary.build_id for path, binary in survey.binaries.items() if below_site(path) == one.library]
         if found != [expected]:
             shown = ", ".join(map(str, found)) or "no ELF file of that name"
             yield of_build("build-id", one.library, tag=target.tag, found=shown, expected=expected)
 
 
-def _torch(survey: Survey, target: Target) -> Iterator[Finding]:
+def judge_torch(survey: Survey, target: Target | SourceTarget) -> Iterator[Finding]:
     """Torch says of itself that it is the CUDA build of the plan's version."""
-    said = [text for path, text in survey.texts.items() if _SITE.sub("", path) == "torch/version.py"]
+    said = [text for path, text in survey.texts.items() if below_site(path) == "torch/version.py"]
     found: dict[str, str] = dict(_TORCH_VERSION.findall(said[0].decode(errors="replace"))) if len(said) == 1 else {}
     if "__version__" not in found:
         shown = "nothing" if len(said) == 1 else f"{len(said)} such files"
@@ -238,7 +257,7 @@ def _torch(survey: Survey, target: Target) -> Iterator[Finding]:
 # ---- what starts
 
 
-def _linkage(linkage: Linkage, target: Target) -> Iterator[Finding]:
+def judge_linkage(linkage: Linkage, target: Target | SourceTarget) -> Iterator[Finding]:
     """What the dynamic linker would not find; what only other files have is a warning."""
     if not linkage.checked:
         yield of_build("program", "all", tag=target.tag, found="none for its machine", expected="some hundreds")
@@ -256,7 +275,8 @@ def _linkage(linkage: Linkage, target: Target) -> Iterator[Finding]:
         )
 
 
-def _tuning(survey: Survey) -> Iterator[Finding]:
+def judge_tuning(survey: Survey) -> Iterator[Finding]:
+    """What is wrong with the tuned configs that vLLM brings."""
     for path, text in survey.texts.items():
         if is_shipped(path):
             yield from check_config(path, text)

@@ -5,19 +5,19 @@ Tokens: https://distribution.github.io/distribution/spec/auth/token/; logins are
 
 import base64
 import http.client
-import ipaddress
 import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO
-from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import docker.auth
 import docker.errors
 
+from sparkbake.addresses import is_loopback
 from sparkbake.errors import RegistryError
 
 CHUNK_BYTES = 1 << 20
@@ -25,6 +25,8 @@ CHUNK_BYTES = 1 << 20
 _UNAUTHORIZED = 401
 _OK = 200
 _TIMEOUT_S = 60.0
+# The spec allows 4 MiB for a manifest, and the largest that is read is a bill of materials; an answer need not end.
+_MOST_BYTES = 64_000_000
 _TOKEN_LASTS_S = 60.0  # where the answer does not say
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
@@ -69,19 +71,6 @@ def login_of(registry: str) -> Login | None:
     return None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host, with or without a port, is this machine: its registry is spoken to without TLS, as Docker does.
-
-    >>> is_loopback("127.0.0.1:5000"), is_loopback("registry.example:5000")
-    (True, False)
-    """
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
-
-
 def exchange(method: str, url: str, headers: Mapping[str, str], body: Body, *, timeout_s: float = _TIMEOUT_S) -> Answer:
     """Send one request and read the answer; no redirect is followed.
 
@@ -90,10 +79,14 @@ def exchange(method: str, url: str, headers: Mapping[str, str], body: Body, *, t
         timeout_s: seconds without anything happening.
 
     Raises:
-        RegistryError: the connection cannot be made, or breaks off; this may pass.
+        RegistryError: the connection cannot be made, or breaks off; this may pass. Or the address is none, or the
+            answer is larger than anything that is asked for.
     """
-    parts = urlsplit(url)
-    connection = _connection(parts, timeout_s)
+    try:
+        parts = urlsplit(url)
+        connection = _connection(parts, timeout_s)
+    except ValueError as err:
+        raise RegistryError(f"{method}: got the address '{url[:200]}' from the registry, which is none: {err}") from err
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     try:
         try:
@@ -104,7 +97,12 @@ def exchange(method: str, url: str, headers: Mapping[str, str], body: Body, *, t
         else:
             answer = connection.getresponse()
         lower = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(status=answer.status, headers=lower, body=answer.read())
+        with answer:
+            content = answer.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            most = f"{_MOST_BYTES / 1e6:.0f} MB"
+            raise RegistryError(f"{parts.netloc}: {method}: answers more than {most}, expected less; is it a registry?")
+        return Answer(status=answer.status, headers=lower, body=content)
     except (OSError, http.client.HTTPException) as err:
         raise RegistryError(f"{parts.netloc}: {method}: {_reason(err)}", passes=True) from err
     finally:
@@ -120,8 +118,15 @@ def _connection(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnect
         return http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, blocksize=CHUNK_BYTES)
     via = urlsplit(proxy if "//" in proxy else f"//{proxy}")
     connection = http.client.HTTPSConnection(via.hostname or "", via.port, timeout=timeout_s, blocksize=CHUNK_BYTES)
-    connection.set_tunnel(host, parts.port or 443)
+    connection.set_tunnel(host, parts.port or 443, headers=_proxy_login(via))
     return connection
+
+
+def _proxy_login(via: SplitResult) -> dict[str, str]:
+    if via.username is None:
+        return {}
+    login = Login(user=unquote(via.username), secret=unquote(via.password or ""))
+    return {"Proxy-Authorization": _basic(login)}
 
 
 def _reason(err: BaseException) -> str:

@@ -16,15 +16,22 @@ from sparkbake.errors import LockError
 _SCHEMA = 1
 _KEYS = {"digest", "config", "plan_digest", "engine", "compressed_bytes", "layers"}
 _LAYER_KEYS = {"name", "digest", "compressed_bytes"}
+# Not in records of before they were kept, which stay true.
+_LATER_KEYS, _LATER_LAYER_KEYS = {"trimmed_bytes"}, {"disk_bytes"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedLayer:
-    """A layer of a recorded image; "base", "system", or what the recipes call it."""
+    """A layer of a recorded image; "base", "system", or what the recipes call it.
+
+    Attributes:
+        disk_bytes: of the files in it; None in a record of before that was kept.
+    """
 
     name: str
     digest: str
     compressed_bytes: int
+    disk_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +43,7 @@ class Expected:
         config: digest of its config, which names all contents whatever version of an engine compresses the layers.
         plan_digest: of all that was built from; see `manifest.plan_digest`.
         engine: that built it, "28.5.2".
+        trimmed_bytes: of the files that its packages lack; None in a record of before that was kept.
     """
 
     digest: str
@@ -43,15 +51,27 @@ class Expected:
     plan_digest: str
     engine: str
     layers: tuple[RecordedLayer, ...]
+    trimmed_bytes: int | None = None
 
     @property
     def compressed_bytes(self) -> int:
         return sum(one.compressed_bytes for one in self.layers)
 
+    @property
+    def disk_bytes(self) -> int | None:
+        """Of the files of all layers; None when it is not known of one."""
+        known = [one.disk_bytes for one in self.layers if one.disk_bytes is not None]
+        return sum(known) if len(known) == len(self.layers) else None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Built:
-    """What came out of a build: as in `Expected`; `config` is None where it is not known."""
+    """What came out of a build: as in `Expected`.
+
+    Attributes:
+        config: None where it is not known.
+        engine: its version; of another builder something that no engine has as its version.
+    """
 
     digest: str
     config: str | None
@@ -72,7 +92,8 @@ class Standing(StrEnum):
 def standing(built: Built, expected: Expected | None) -> Standing:
     """Hold what was built against what was recorded.
 
-    One engine must give one digest; another version of it may compress the same contents to other bytes.
+    One engine must give one digest; another version of it, or another builder, may compress the same contents to other
+    bytes.
     """
     if expected is None:
         return Standing.UNKNOWN
@@ -111,10 +132,15 @@ def _parse(body: Mapping[str, Any], tag: str) -> dict[str, Expected]:
 
 
 def _expected(body: Mapping[str, Any]) -> Expected:
-    if set(body) != _KEYS or any(set(one) != _LAYER_KEYS for one in body["layers"]):
+    if set(body) - _LATER_KEYS != _KEYS or any(set(one) - _LATER_LAYER_KEYS != _LAYER_KEYS for one in body["layers"]):
         raise ValueError(f"keys are {sorted(body)}, expected {sorted(_KEYS)}")
     layers = tuple(
-        RecordedLayer(name=str(one["name"]), digest=str(one["digest"]), compressed_bytes=int(one["compressed_bytes"]))
+        RecordedLayer(
+            name=str(one["name"]),
+            digest=str(one["digest"]),
+            compressed_bytes=int(one["compressed_bytes"]),
+            disk_bytes=int(one["disk_bytes"]) if "disk_bytes" in one else None,
+        )
         for one in body["layers"]
     )
     found = Expected(
@@ -123,6 +149,7 @@ def _expected(body: Mapping[str, Any]) -> Expected:
         plan_digest=str(body["plan_digest"]),
         engine=str(body["engine"]),
         layers=layers,
+        trimmed_bytes=int(body["trimmed_bytes"]) if "trimmed_bytes" in body else None,
     )
     if found.compressed_bytes != body["compressed_bytes"]:
         raise ValueError(f"its layers have {found.compressed_bytes} bytes, not {body['compressed_bytes']}")
@@ -143,11 +170,13 @@ def _block(one: Expected) -> str:
         "plan_digest": one.plan_digest,
         "engine": one.engine,
         "compressed_bytes": one.compressed_bytes,
+        **({} if one.trimmed_bytes is None else {"trimmed_bytes": one.trimmed_bytes}),
     }
     lines = [f"      {json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items()]
-    layers = [
-        json.dumps({"name": layer.name, "digest": layer.digest, "compressed_bytes": layer.compressed_bytes})
-        for layer in one.layers
-    ]
-    listed = ",\n".join(f"        {layer}" for layer in layers)
+    listed = ",\n".join(f"        {json.dumps(_layer_json(layer))}" for layer in one.layers)
     return "{\n" + ",\n".join(lines) + f',\n      "layers": [\n{listed}\n      ]\n    }}'
+
+
+def _layer_json(layer: RecordedLayer) -> dict[str, str | int]:
+    later: dict[str, int] = {} if layer.disk_bytes is None else {"disk_bytes": layer.disk_bytes}
+    return {"name": layer.name, "digest": layer.digest, "compressed_bytes": layer.compressed_bytes, **later}

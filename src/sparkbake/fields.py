@@ -48,6 +48,11 @@ class Fields:
         self._asked.update(self._values)
         return tuple(self._values)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether a key that may be absent is there."""
+        self._asked.add(key)
+        return key in self._values
+
     @property
     def names(self) -> tuple[str, ...]:
         """The keys of a mapping whose keys are names, in the order of the file."""

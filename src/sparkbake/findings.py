@@ -41,8 +41,12 @@ def of_build(kind: str, subject: str, tag: str, *, found: str, expected: str) ->
     Args:
         kind: the id.
     """
-    remedy = f"build the image anew from a clean checkout: `nox -s build -- {tag} --no-cache`"
-    return Finding(id=kind, severity="error", subject=subject, found=found, expected=expected, remedy=remedy)
+    return Finding(id=kind, severity="error", subject=subject, found=found, expected=expected, remedy=anew(tag))
+
+
+def anew(tag: str) -> str:
+    """The remedy of what a new build of a row mends."""
+    return f"build the image anew from a clean checkout: `nox -s build -- {tag} --no-cache`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +58,17 @@ class Waived:
     expires: str
 
 
+def needed(waivers: Sequence[Waiver], findings: Sequence[Finding]) -> tuple[Waiver, ...]:
+    """The waivers that some finding needs: of images that not all waivers were written for, so that none is unused."""
+    return tuple(one for one in waivers if any(_fits(one, finding) for finding in findings))
+
+
+def _fits(waiver: Waiver, finding: Finding) -> bool:
+    return waiver.finding == finding.id and fnmatchcase(finding.subject, waiver.subject)
+
+
 def judge(
-    findings: Sequence[Finding], waivers: Sequence[Waiver], *, release: str, base: str, today: str
+    findings: Sequence[Finding], waivers: Sequence[Waiver], *, release: str | None, base: str, today: str
 ) -> tuple[tuple[Finding, ...], tuple[Waived, ...]]:
     """Tell findings that stand from those that are waived; each once.
 
@@ -64,20 +77,21 @@ def judge(
     A waiver that has expired, or that sets nothing aside in a release it is about, is a finding itself.
 
     Args:
-        release: of vLLM.
+        release: of vLLM; None of an image without it, which no waiver for some releases is about.
         base: name of the image's base.
         today: YYYY-MM-DD.
     """
     about = [
         one
         for one in waivers
-        if (one.versions is None or admits(one.versions, release)) and (not one.bases or base in one.bases)
+        if (one.versions is None or (release is not None and admits(one.versions, release)))
+        and (not one.bases or base in one.bases)
     ]
     standing: dict[Finding, None] = {}
     waived: dict[Finding, Waived] = {}
     used: set[Waiver] = set()
     for finding in findings:
-        fitting = [one for one in about if one.finding == finding.id and fnmatchcase(finding.subject, one.subject)]
+        fitting = [one for one in about if _fits(one, finding)]
         used.update(fitting)
         valid = [one for one in fitting if today <= one.expires]
         if valid:

@@ -1,20 +1,12 @@
-"""Check what gives a container its GPU: the machine, the GPU and its driver, compilers, the engine, its toolkit."""
+"""Check what images run on: the machine, the GPU and its driver, compilers."""
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from sparkbake.hostread import Gpu, driver_cuda, gpus, numbers, nvcc_release, settings
-from sparkbake.hostvalues import Check, Host, Needs, fine, skipped
+from sparkbake.hostread import Gpu, driver_cuda, gpus, held, numbers, nvcc_release, settings
+from sparkbake.hostvalues import NO_GPU, Check, Host, Needs, Trouble, fine, on_host, skipped
 
 _SPARK = "aarch64"
-_NO_GPU = "no NVIDIA GPU answers"
 _UPDATE = "sudo apt-get update && sudo apt-get dist-upgrade && sudo reboot"
-_NO_IMAGE = ("No such image", "Unable to find image")
-_TOOLKIT = (
-    "sudo apt-get install -y nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && "
-    "sudo systemctl restart docker"
-)
 
 
 def check_system(host: Host) -> Check:
@@ -30,7 +22,7 @@ def check_system(host: Host) -> Check:
         found=found,
         expected=_SPARK,
         why="the images are for arm64; here they can be built and looked at, not served from",
-        remedy="run them on the Spark: docker save IMAGE | ssh SPARK docker load",
+        remedy="run them on the Spark: nox -s ship -- TAG SPARK, in the checkout that has the image",
     )
 
 
@@ -43,13 +35,14 @@ def check_gpu(host: Host, needs: Needs) -> Iterator[Check]:
     found = gpus(listed.text or "")
     if not found:
         yield _no_gpu(host, listed.why or "nvidia-smi lists none")
-        for kind, subject in (("driver", "driver"), ("compute-capability", "GPU"), ("cuda", "driver")):
-            yield skipped(kind, subject, _NO_GPU)
+        for kind in ("driver", "compute-capability", "cuda", "gpu-memory"):
+            yield skipped(kind, "driver" if kind in ("driver", "cuda") else "GPU", NO_GPU)
         return
     yield fine("gpu", "GPU", ", ".join(one.name for one in found))
-    yield _driver(found[0], needs)
+    yield _driver(found[0], host, needs)
     yield _capability(found, needs)
     yield _cuda(host, needs)
+    yield _held(host, needs)
 
 
 def _no_gpu(host: Host, why: str) -> Check:
@@ -70,7 +63,7 @@ def _no_gpu(host: Host, why: str) -> Check:
     )
 
 
-def _driver(gpu: Gpu, needs: Needs) -> Check:
+def _driver(gpu: Gpu, host: Host, needs: Needs) -> Check:
     lowest = _lowest(needs)
     if numbers(gpu.driver) < numbers(lowest):
         return Check(
@@ -80,20 +73,39 @@ def _driver(gpu: Gpu, needs: Needs) -> Check:
             found=gpu.driver,
             expected=f"{lowest} or newer",
             why=f"older ones are not known to run CUDA {needs.cuda} on this chip",
-            remedy=_UPDATE,
+            remedy=on_host(host, _UPDATE),
         )
-    for one in needs.troubles:
-        if gpu.driver == one.series or gpu.driver.startswith(f"{one.series}."):
-            return Check(
-                id="driver",
-                status="warning",
-                subject="driver",
-                found=gpu.driver,
-                expected=f"another series than {one.series}",
-                why=f"users report {one.what} with it ({one.source})",
-                remedy="none is needed while servers run; if they hang at their start, see docs/doctor.md",
-            )
-    return fine("driver", "driver", f"{gpu.driver}, at least {lowest} is needed")
+    trouble = _trouble(gpu.driver, needs)
+    if trouble is None:
+        return fine("driver", "driver", f"{gpu.driver}, at least {lowest} is needed")
+    own = _trouble(_full(needs), needs) == trouble
+    because = f"; it is the series that CUDA {_minor(needs.cuda)} of this image came with" if own else ""
+    return Check(
+        id="driver",
+        status="warning",
+        subject="driver",
+        found=gpu.driver,
+        expected=f"{'a later' if own else 'another'} series than {trouble.series}",
+        why=f"{_reports(trouble)}{because}",
+        remedy="none is needed while servers run; if they hang at their start, see docs/doctor.md",
+    )
+
+
+def _trouble(driver: str, needs: Needs) -> Trouble | None:
+    return next((one for one in needs.troubles if f"{driver}.".startswith(f"{one.series}.")), None)
+
+
+def _reports(trouble: Trouble) -> str:
+    return f"users report {trouble.what} with it ({trouble.source})"
+
+
+def _full(needs: Needs) -> str:
+    """The driver that CUDA of the image came with; empty when it is not known."""
+    return dict(needs.drivers).get(_minor(needs.cuda), "")
+
+
+def _minor(cuda: str) -> str:
+    return ".".join(cuda.split(".")[:2])
 
 
 def _lowest(needs: Needs) -> str:
@@ -127,21 +139,56 @@ def _cuda(host: Host, needs: Needs) -> Check:
     known = driver_cuda(header.text or "")
     if known is None:
         return skipped("cuda", "driver", header.why or "nvidia-smi does not say which CUDA the driver knows")
-    wanted = ".".join(needs.cuda.split(".")[:2])
+    wanted = _minor(needs.cuda)
     if numbers(known) >= numbers(wanted):
         return fine("cuda", "driver", f"CUDA {known}, the image has {needs.cuda}")
     is_older_major = numbers(known)[:1] < numbers(wanted)[:1]
-    full = dict(needs.drivers).get(wanted)
+    full = _full(needs)
+    trouble = _trouble(full, needs)
+    newer, row = on_host(host, _UPDATE), f"take a row of CUDA {known}: nox -s list"
     return Check(
         id="cuda",
         status="error" if is_older_major else "warning",
         subject="driver",
         found=f"CUDA {known}",
-        expected=f"CUDA {wanted} or newer{f': driver {full}' if full else ''}",
+        expected=f"CUDA {wanted} or newer{f': driver {full}' if full else ''}"
+        + (f", but {_reports(trouble)}" if trouble else ""),
         why="programs of a newer major release do not start"
         if is_older_major
         else "they run, but PTX of a newer release is refused (cudaErrorUnsupportedPtxVersion)",
-        remedy=f"{_UPDATE}, or take a row of CUDA {known}: nox -s list",
+        remedy=f"{row}; or a driver of a later series than {trouble.series}: {newer}"
+        if trouble
+        else f"{newer}, or {row}",
+    )
+
+
+def _held(host: Host, needs: Needs) -> Check:
+    """What processes hold on the GPU; on a GB10 that is the memory of the machine."""
+    answer = host.answers["gpu-processes"]
+    if answer.text is None:
+        return skipped("gpu-memory", "GPU", answer.why)
+    sizes = held(answer.text)
+    if host.in_container and not sizes:
+        because = "a container sees its own processes alone: nox -s doctor on the host"
+        return skipped("gpu-memory", "GPU", because)
+    processes = f"{len(sizes)} process{'es' if len(sizes) != 1 else ''}"
+    hold = "hold" if len(sizes) != 1 else "holds"
+    unsaid, total = sizes.count(None), sum(one or 0 for one in sizes)
+    if sizes and unsaid == len(sizes):
+        return skipped("gpu-memory", "GPU", f"nvidia-smi does not say how much {processes} {hold}")
+    found = f"{processes} {hold} {total / 2**30:.1f} GiB" if sizes else "no process holds any"
+    found += f", and of {unsaid} of them nvidia-smi does not say how much" if unsaid else ""
+    if total < needs.held_bytes:
+        return fine("gpu-memory", "GPU", found)
+    return Check(
+        id="gpu-memory",
+        status="warning",
+        subject="GPU",
+        found=found,
+        expected=f"less than {needs.held_bytes / 1e9:.0f} GB before a server starts",
+        why="a server that waits for requests holds all that it took, and the next one gets only what is left",
+        remedy=on_host(host, "nvidia-smi names them; docker ps, and docker stop NAME what need not wait")
+        + "; two servers share: docs/troubleshooting.md",
     )
 
 
@@ -165,96 +212,15 @@ def check_nvcc(host: Host, needs: Needs) -> Check:
         if (numbers(nvcc_release(said.text or "") or "") or (0,))[0] >= major
     ]
     shadowed = f", which hides {newer[0]}" if newer else ""
+    remove = "apt-get remove nvidia-cuda-toolkit"
     return Check(
         id="nvcc",
         status="warning",
         subject=path,
         found=f"CUDA {release}{shadowed}",
         expected=f"CUDA {major}",
-        why="what is compiled on the host fails: nvcc fatal: Unsupported gpu architecture 'compute_121'; "
+        why="what is compiled here fails: nvcc fatal: Unsupported gpu architecture 'compute_121'; "
         "images bring their own",
-        remedy="sudo apt-get remove nvidia-cuda-toolkit"
+        remedy=(f"in the Dockerfile of this image: {remove}" if host.in_container else f"sudo {remove}")
         + (f", or put {newer[0].removesuffix('/nvcc')} first in PATH" if newer else ""),
-    )
-
-
-# ---- the engine
-
-
-def check_docker(host: Host) -> Iterator[Check]:
-    """The engine, its toolkit, and whether a container really gets the GPU."""
-    answer = host.answers["docker"]
-    if answer.text is None:
-        yield from _no_docker(host, answer.why)
-        return
-    info: dict[str, Any] = json.loads(answer.text)
-    yield fine("docker", "Docker Engine", str(info["ServerVersion"]))
-    if not gpus(host.answers["gpus"].text or ""):
-        yield skipped("container-toolkit", "NVIDIA Container Toolkit", _NO_GPU)
-        yield skipped("container-gpu", "a container", _NO_GPU)
-        return
-    yield _toolkit(host, info)
-    yield _container(host)
-
-
-def _no_docker(host: Host, why: str) -> Iterator[Check]:
-    if host.in_container:
-        because = "this is a container, and no engine answers in it"
-        yield skipped("docker", "Docker Engine", because)
-    else:
-        because = "no Docker Engine answers"
-        denied = "permission denied" in why.lower()
-        yield Check(
-            id="docker",
-            status="error",
-            subject="Docker Engine",
-            found=why,
-            expected="docker info answers",
-            why="images are pulled, built and run by it",
-            remedy='sudo usermod -aG docker "$USER", then log in anew'
-            if denied
-            else "sudo systemctl start docker; where none is installed: ./quickstart setup",
-        )
-    yield skipped("container-toolkit", "NVIDIA Container Toolkit", because)
-    yield skipped("container-gpu", "a container", because)
-
-
-def _toolkit(host: Host, info: Mapping[str, Any]) -> Check:
-    version = (host.answers["nvidia-ctk"].text or "").partition("\n")[0].rpartition(" ")[2]
-    ways = ["the runtime nvidia"] if "nvidia" in info["Runtimes"] else []
-    ways += ["CDI"] if any(one.startswith("nvidia.com/gpu=") for one in info["Devices"]) else []
-    if ways:
-        return fine("container-toolkit", "NVIDIA Container Toolkit", f"{version or 'there'}, by {' and '.join(ways)}")
-    return Check(
-        id="container-toolkit",
-        # Without a runtime, --gpus works where the engine finds the toolkit's hook.
-        status="warning" if version else "error",
-        subject="NVIDIA Container Toolkit",
-        found=f"{version}, but the engine knows neither its runtime nor its devices"
-        if version
-        else host.answers["nvidia-ctk"].why or "nothing",
-        expected="the engine has the runtime nvidia, or its CDI devices",
-        why="docker run --gpus all: could not select device driver, or: No CUDA GPUs are available",
-        remedy=_TOOLKIT,
-    )
-
-
-def _container(host: Host) -> Check:
-    if not host.image:
-        because = "no image was named: nox -s doctor -- TAG, of an image that the engine has"
-        return skipped("container-gpu", "a container", because)
-    answer = host.answers["container-gpu"]
-    listed = (answer.text or "").strip().splitlines()
-    if any(line.startswith("GPU ") for line in listed):
-        return fine("container-gpu", host.image, listed[0])
-    if any(words in answer.why for words in _NO_IMAGE):
-        return skipped("container-gpu", host.image, "the engine does not have this image")
-    return Check(
-        id="container-gpu",
-        status="error",
-        subject=host.image,
-        found=answer.why or (listed[-1] if listed else "nvidia-smi printed nothing"),
-        expected="nvidia-smi lists the GPU inside",
-        why="the server would say: No CUDA GPUs are available",
-        remedy=f"sudo systemctl restart docker; if it stays so: {_TOOLKIT}",
     )

@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sparkbake.errors import ProcessError
-from sparkbake.hostread import docker_info, file_system, listening, smi_header, without_ids
+from sparkbake.hostread import addressed, docker_info, docker_refusal, file_system, listening, smi_header, without_ids
 from sparkbake.hostvalues import Answer, Folder, Host, Port, Token
 from sparkbake.process import run
 
@@ -16,9 +16,12 @@ from sparkbake.process import run
 PROGRAMS = {
     "nvidia-smi": ("nvidia-smi",),
     "gpus": ("nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"),
+    "gpu-processes": ("nvidia-smi", "--query-compute-apps=used_memory", "--format=csv,noheader,nounits"),
     "nvidia-ctk": ("nvidia-ctk", "--version"),
+    "ipv4": ("ip", "-json", "-4", "address", "show"),
     "timedatectl": ("timedatectl", "show", "--property=NTPSynchronized"),
 }
+_OWN_REGISTRY = "docker.io/"
 # Where the engine is that the docker command talks to, unless DOCKER_HOST says it.
 _CONTEXT = ("docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
 # Name of an answer to the file that holds it.
@@ -30,12 +33,14 @@ FILES = {
     "tcp6": "proc/net/tcp6",
 }
 # Name of an answer to what keeps of it what is looked at; the rest is nobody's business who reads a report.
-_SHORTENED = {"nvidia-smi": smi_header, "tcp": listening, "tcp6": listening}
+_SHORTENED = {"nvidia-smi": smi_header, "ipv4": addressed, "tcp": listening, "tcp6": listening}
 _MOUNTS = "proc/mounts"
+_SHM = "dev/shm"
 _RDMA = "sys/class/infiniband"
 _CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
 _NVCCS = ("usr/bin/nvcc", "usr/local/cuda/bin/nvcc", "usr/local/cuda-*/bin/nvcc")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_PORT = "8000"
 _TOKEN_START = "hf_"  # noqa: S105  (how tokens begin, and none itself)
 _TIMEOUT_S = 10
 _CONTAINER_TIMEOUT_S = 120
@@ -50,6 +55,7 @@ def gather(
     models: Path,
     clock: str,
     image: str = "",
+    candidates: Sequence[str] = (),
     root: Path = Path("/"),
 ) -> Host:
     """Look at this machine. Nothing is changed; only a named image is started, without a network, for its nvidia-smi.
@@ -58,12 +64,15 @@ def gather(
         models: the folder of models and downloads.
         clock: what this machine takes for today, YYYY-MM-DD.
         image: that the engine has; it is never pulled.
+        candidates: references of images of which the first that the engine has is taken where none is named.
         root: where the files are that describe the machine.
     """
     answers = {name: _ask(argv) for name, argv in PROGRAMS.items()}
     answers |= {name: _read(root / path) for name, path in FILES.items()}
     answers |= {name: _shortened(answers[name], shorten) for name, shorten in _SHORTENED.items()}
     answers["docker"] = _ask_docker()
+    if answers["docker"].text is not None and answers["gpus"].text is not None:
+        image = image or _first_there(candidates)
     answers["container-gpu"] = _ask_container(image, answers)
     images = _images_folder(answers["docker"], environment, root)
     return Host(
@@ -76,8 +85,10 @@ def gather(
         images=images,
         models=_folder(models, root, deep=True),
         token=_token(environment),
-        rdma=_rdma(root),
+        rdma=rdma_ports(root),
         image=image,
+        shm_bytes=_free(root / _SHM),
+        named_ports=_named_ports(environment),
     )
 
 
@@ -123,7 +134,18 @@ def _ask_docker() -> Answer:
     if answer.text is None:
         return answer
     info = docker_info(answer.text)
-    return Answer(text=json.dumps(info)) if info else Answer(why="docker info says nothing of an engine")
+    if info:
+        return Answer(text=json.dumps(info))
+    return Answer(why=_short(docker_refusal(answer.text)) or "docker info says nothing of an engine")
+
+
+def _first_there(references: Sequence[str]) -> str:
+    if not references:
+        return ""
+    listed = _ask(("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")).text or ""
+    there = set(listed.splitlines())
+    # Docker lists those of its own registry without it.
+    return next((one for one in references if one.removeprefix(_OWN_REGISTRY) in there), "")
 
 
 def _ask_container(image: str, answers: Mapping[str, Answer]) -> Answer:
@@ -166,19 +188,25 @@ def _folder(path: Path, root: Path, *, deep: bool) -> Folder:
     user = os.getuid()
     # Root may write everything, whomever it belongs to.
     foreign = sorted(_foreign(path, path, user)) if deep and is_there and user else ()
-    try:
-        free = shutil.disk_usage(near).free
-    except OSError:
-        free = None
+    mount, kind = file_system(_read(root / _MOUNTS).text or "", str(near.resolve()))
     return Folder(
         path=str(path),
         is_there=is_there,
         is_writable=is_there and os.access(path, os.W_OK | os.X_OK),
         owner=there.st_uid if there else None,
         foreign=tuple(foreign),
-        file_system=file_system(_read(root / _MOUNTS).text or "", str(near.resolve())),
-        free_bytes=free,
+        file_system=kind,
+        mount=mount,
+        can_be_made=os.access(near, os.W_OK | os.X_OK),
+        free_bytes=_free(near),
     )
+
+
+def _free(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -214,6 +242,12 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
 # ---- token and network
 
 
+def _named_ports(environment: Mapping[str, str]) -> dict[str, str]:
+    """Where `serve` and the Ray head of an image listen."""
+    others = {name: environment[name] for name in ("RAY_PORT",) if environment.get(name)}
+    return {"PORT": environment.get("PORT") or _PORT, **others}
+
+
 def _token(environment: Mapping[str, str]) -> Token | None:
     """The token that huggingface_hub would take: a variable before the file."""
     for name in _TOKEN_VARIABLES:
@@ -227,8 +261,8 @@ def _token(environment: Mapping[str, str]) -> Token | None:
     return Token(place=str(path), is_plausible=text.startswith(_TOKEN_START), mode=stat.S_IMODE(there.st_mode))
 
 
-def _rdma(root: Path) -> tuple[Port, ...] | None:
-    """The ports that `rdma link` lists.
+def rdma_ports(root: Path) -> tuple[Port, ...] | None:
+    """The ports that `rdma link` lists; None when this system knows no RDMA devices.
 
     https://www.kernel.org/doc/Documentation/ABI/stable/sysfs-class-infiniband
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 # The header of nvidia-smi; from 595 on drivers may tell their own CUDA ("UMD") from that of the tool.
 _CUDA = re.compile(r"CUDA (?:UMD )?Version\s*:\s*(\d+\.\d+)")
+_UNSAID = "[N/A]"
 _ID = re.compile(r" \(UUID: [^)]*\)")
 _NVCC = re.compile(r"release (\d+\.\d+)")
 _MEMINFO = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
@@ -45,6 +46,12 @@ def gpus(listing: str) -> tuple[Gpu, ...]:
     """What `nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv,noheader` lists."""
     rows = [[word.strip() for word in line.split(",")] for line in listing.splitlines()]
     return tuple(Gpu(name=one[0], compute_capability=one[1], driver=one[2]) for one in rows if len(one) == 3)  # noqa: PLR2004
+
+
+def held(listing: str) -> tuple[int | None, ...]:
+    """Bytes that each process holds, as `nvidia-smi --query-compute-apps=used_memory` lists it in MiB; None: unsaid."""
+    words = [line.strip() for line in listing.splitlines()]
+    return tuple(int(one) * 2**20 if one.isdecimal() else None for one in words if one.isdecimal() or one == _UNSAID)
 
 
 def driver_cuda(header: str) -> str | None:
@@ -99,6 +106,29 @@ def docker_info(text: str) -> dict[str, Any] | None:
     }
 
 
+def docker_refusal(text: str) -> str:
+    """Why no engine answered, as `docker info --format '{{json .}}'` has it; empty when it does not say.
+
+    Up to 26 at least the command ends with 0 all the same, from 28.2 on with 1.
+    """
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return ""
+    errors = said.get("ServerErrors") if isinstance(said, dict) else None
+    return str(errors[0]) if isinstance(errors, list) and errors else ""
+
+
+def addressed(text: str) -> str:
+    """The interfaces that have an address, one a line, of `ip -json -4 address show`; the addresses are left out."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return ""
+    entries = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
+    return "".join(f"{one['ifname']}\n" for one in entries if one.get("ifname") and one.get("addr_info"))
+
+
 def listening(table: str) -> str:
     """The lines of /proc/net/tcp or tcp6 about sockets that listen; the others name who talks to whom."""
     lines = [line for line in table.splitlines() if line.split()[3:4] == [_LISTENING]]
@@ -116,8 +146,8 @@ def settings(text: str) -> dict[str, str]:
     return {key.strip(): value.strip().strip("\"'") for key, _equals, value in pairs}
 
 
-def file_system(mounts: str, folder: str) -> str:
-    """The kind of file system that a folder is on: that of the longest mount point above it; empty if none is.
+def file_system(mounts: str, folder: str) -> tuple[str, str]:
+    """The longest mount point above a folder, "/" of the root, and the kind of file system there; empty if none is.
 
     Args:
         mounts: /proc/mounts; a space in a path stands in octal.
@@ -132,4 +162,4 @@ def file_system(mounts: str, folder: str) -> str:
         # Of two mounts on one folder the later one counts.
         if (folder == point or folder.startswith(f"{point}/")) and len(point) >= len(best):
             best, kind = point, words[2]
-    return kind
+    return (best or "/", kind) if kind else ("", "")

@@ -1,14 +1,19 @@
-"""Check what a server takes of a host: disk, memory, swap, network, clock, tokens, caches, ports."""
+"""Check what a server takes of a host: disk, memory, swap, clock, tokens, caches."""
 
 from collections.abc import Iterator
+from typing import Literal
 
-from sparkbake.hostread import listening_ports, memory, settings
-from sparkbake.hostvalues import Check, Folder, Host, Needs, Port, fine, skipped
+from sparkbake.hostread import memory, settings
+from sparkbake.hostvalues import Check, Folder, Host, Needs, fine, on_host, skipped
 
 _GIB = 2**30
 # What vLLM, Triton and FlashInfer lock and rename in their caches goes wrong on these.
 _REMOTE = ("nfs", "cifs", "smb", "fuse.sshfs", "9p")
 _OTHERS_MAY_READ = 0o077
+_SHM = "/dev/shm"  # noqa: S108  (looked at, never written)
+_NO_DOWNLOADS = "downloads end with: Permission denied"
+# What keeps models and compilers' caches of a container.
+_VOLUME = "-v spark-cache:/cache -v ~/.cache/huggingface:/cache/huggingface"
 # Of the memory, for what vLLM's own processes take beside what it plans with.
 _SPARED = 0.05
 # Of all swap; less is what the system puts away on its own.
@@ -29,7 +34,7 @@ def check_disk(host: Host, needs: Needs) -> Iterator[Check]:
             needs.image_bytes,
             status="error",
             why="a pull or a build ends with: no space left on device",
-            remedy="docker system df; docker builder prune; docker image prune",
+            remedy=on_host(host, "docker system df; docker builder prune; docker image prune"),
         )
     yield _space(
         "disk-models",
@@ -37,8 +42,8 @@ def check_disk(host: Host, needs: Needs) -> Iterator[Check]:
         needs.models_bytes,
         status="warning",
         why="models of 30 to 120 billion parameters take 20 to 120 GB each",
-        remedy=f"du -sh {host.models.path}/hub/*, and remove what you do not serve (hf cache --help); "
-        "or name another folder in HF_HOME",
+        remedy=f"du -sh {host.models.path}/hub/*, and remove what you do not serve (hf cache --help); or "
+        + (f"mount a folder with more: -v FOLDER:{host.models.path}" if host.in_container else "another HF_HOME"),
     )
 
 
@@ -63,19 +68,21 @@ def _space(kind: str, folder: Folder, wanted: int, *, status: str, why: str, rem
 
 
 def check_memory(host: Host, needs: Needs) -> Iterator[Check]:
-    """Memory and swap. On a GB10 the GPU has no memory of its own, and nvidia-smi shows none."""
+    """Memory, shared memory and swap. On a GB10 the GPU has no memory of its own, and nvidia-smi shows none."""
     answer = host.answers["meminfo"]
     sizes = memory(answer.text or "")
     if not {"MemTotal", "MemAvailable", "MemFree"} <= set(sizes):
         why = answer.why or "/proc/meminfo does not say it"
         yield skipped("memory", "memory", why)
+        yield _shared_memory(host, needs)
         yield skipped("swap", "swap", why)
         return
-    yield _memory(sizes, needs)
-    yield _swap(sizes)
+    yield _memory(host, sizes, needs)
+    yield _shared_memory(host, needs)
+    yield _swap(host, sizes)
 
 
-def _memory(sizes: dict[str, int], needs: Needs) -> Check:
+def _memory(host: Host, sizes: dict[str, int], needs: Needs) -> Check:
     total, available, free = (sizes[key] for key in ("MemTotal", "MemAvailable", "MemFree"))
     share = available / total
     found = (
@@ -83,6 +90,9 @@ def _memory(sizes: dict[str, int], needs: Needs) -> Check:
     )
     if share >= needs.utilization:
         return fine("memory", "memory", found)
+    lower = f"{max(share - _SPARED, 0):.2f}"
+    stop = on_host(host, "docker ps, and stop what you do not need")
+    drop = on_host(host, "sudo sh -c 'sync; echo 3 > /proc/sys/vm/drop_caches'")
     return Check(
         id="memory",
         status="warning",
@@ -91,13 +101,33 @@ def _memory(sizes: dict[str, int], needs: Needs) -> Check:
         expected=f"{needs.utilization:.0%}, which vLLM takes unless it is told otherwise",
         why="on a GB10 the GPU has no other; vLLM ends with: Free memory on device is less than desired GPU memory "
         "utilization",
-        remedy="docker ps, and stop what you do not need, or give vLLM "
-        f"--gpu-memory-utilization {max(share - _SPARED, 0):.2f}; "
-        "files that were read lie in memory, too: sudo sh -c 'sync; echo 3 > /proc/sys/vm/drop_caches'",
+        remedy=f"{stop}, or -e GPU_MEMORY_UTIL={lower} (vllm serve: --gpu-memory-utilization {lower}); "
+        f"files that were read lie in memory, too; {drop}",
     )
 
 
-def _swap(sizes: dict[str, int]) -> Check:
+def _shared_memory(host: Host, needs: Needs) -> Check:
+    free = host.shm_bytes
+    if free is None:
+        return skipped("shm", _SHM, "its free space cannot be seen from here")
+    found = f"{free / 1e9:.{2 if free < 10**9 else 1}f} GB free"
+    if free >= needs.shm_bytes:
+        return fine("shm", _SHM, found)
+    wanted = f"{needs.shm_bytes / 1e9:.0f}"
+    return Check(
+        id="shm",
+        status="warning",
+        subject=_SHM,
+        found=found,
+        expected=f"{wanted} GB",
+        why="the processes of a server share tensors in it; full, they end with: Bus error, No space left on device",
+        remedy="docker run --ipc host, or --shm-size 16g"
+        if host.in_container
+        else f"ls -l /dev/shm, and remove what no process uses; or sudo mount -o remount,size={wanted}G /dev/shm",
+    )
+
+
+def _swap(host: Host, sizes: dict[str, int]) -> Check:
     total, free = sizes.get("SwapTotal", 0), sizes.get("SwapFree", 0)
     if not total:
         return fine("swap", "swap", "none")
@@ -112,69 +142,8 @@ def _swap(sizes: dict[str, int]) -> Check:
         found=found,
         expected="next to none",
         why="memory was full before; a Spark that swaps while it serves crawls or freezes",
-        remedy="stop what filled the memory, then empty it: sudo swapoff -a && sudo swapon -a",
+        remedy=on_host(host, "stop what filled the memory, then empty it: sudo swapoff -a && sudo swapon -a"),
     )
-
-
-# ---- network
-
-
-def check_rdma(host: Host, needs: Needs) -> Iterator[Check]:
-    """The RDMA devices, each with its interface; they matter where a model is split over Sparks."""
-    if not host.rdma:
-        why = "this system knows no RDMA device; only several Sparks need one"
-        yield skipped("roce", "RDMA devices", why)
-        return
-    if not any(one.state == "ACTIVE" for one in host.rdma):
-        names = ", ".join(_named(one) for one in host.rdma)
-        yield fine("roce", "RDMA devices", f"{names}: no link, as without a cable; only several Sparks need one")
-        return
-    yield from (_port(one, needs) for one in host.rdma)
-
-
-def _named(port: Port) -> str:
-    return f"{port.device}/{port.number} ({port.interface or 'no interface'})"
-
-
-def _port(port: Port, needs: Needs) -> Check:
-    found = f"{port.state}, {port.rate}, {port.layer}, MTU {'unknown' if port.mtu is None else port.mtu}"
-    if port.state != "ACTIVE" or port.layer != "Ethernet":
-        return fine("roce", _named(port), found)
-    if not port.interface or port.mtu is None:
-        return skipped("roce", _named(port), f"it has a link ({port.rate}), but its interface cannot be seen from here")
-    if port.mtu >= needs.roce_mtu:
-        return fine("roce", _named(port), found)
-    return Check(
-        id="roce",
-        status="warning",
-        subject=_named(port),
-        found=found,
-        expected=f"MTU {needs.roce_mtu}, the same at both ends",
-        why="RDMA packets are cut to what fits into a frame: with 1500 to 1024 bytes",
-        remedy=f"sudo ip link set dev {port.interface} mtu {needs.roce_mtu} (until it restarts; to keep it: netplan)",
-    )
-
-
-def check_ports(host: Host, needs: Needs) -> Iterator[Check]:
-    """The ports that a server will listen on."""
-    tables = [host.answers[key] for key in ("tcp", "tcp6")]
-    said = [one.text for one in tables if one.text is not None]
-    taken = frozenset[int]().union(*(listening_ports(one) for one in said))
-    for port in needs.ports:
-        if not said:
-            yield skipped("port", str(port), tables[0].why)
-        elif port not in taken:
-            yield fine("port", str(port), "free")
-        else:
-            yield Check(
-                id="port",
-                status="error",
-                subject=str(port),
-                found="something listens on it",
-                expected="free",
-                why="with --network host the server ends with: address already in use",
-                remedy=f"sudo ss -ltnp 'sport = :{port}' names it; stop it, or serve on another: --port",
-            )
 
 
 # ---- clock, token, cache
@@ -189,7 +158,9 @@ def check_time(host: Host, needs: Needs) -> Check:
             found=host.clock,
             expected=f"{needs.clock_not_before} or later",
             why="certificates of registries and of Hugging Face are refused: not yet valid",
-            remedy="sudo timedatectl set-ntp true; without a network: sudo timedatectl set-time 'YYYY-MM-DD hh:mm'",
+            remedy=on_host(
+                host, "sudo timedatectl set-ntp true; without a network: sudo timedatectl set-time 'YYYY-MM-DD hh:mm'"
+            ),
         )
     answer = host.answers["timedatectl"]
     synchronised = settings(answer.text or "").get("NTPSynchronized")
@@ -204,22 +175,24 @@ def check_time(host: Host, needs: Needs) -> Check:
         found=f"{host.clock}, not synchronised",
         expected="synchronised",
         why="a clock that drifts has certificates refused, and logs of several Sparks do not fit together",
-        remedy="sudo timedatectl set-ntp true; timedatectl timesync-status",
+        remedy=on_host(host, "sudo timedatectl set-ntp true; timedatectl timesync-status"),
     )
 
 
 def check_token(host: Host) -> Check:
     """The token of Hugging Face: there, plausible, and nobody else's to read."""
     token = host.token
+    give = "docker run -e HF_TOKEN (without a value: that of your shell)" if host.in_container else ""
     if token is None:
         found, expected = "none", "HF_TOKEN, or the file that `hf auth login` writes"
-        why, remedy = "gated models are refused (401); public ones need none", "hf auth login"
+        why, remedy = "gated models are refused (401); public ones need none", give or "hf auth login"
     elif not token.is_plausible:
         found, expected = "it does not begin with hf_", "a token"
-        why, remedy = "it is refused: Invalid user token", "hf auth login, or export HF_TOKEN=hf_..."
+        why, remedy = "it is refused: Invalid user token", give or "hf auth login, or export HF_TOKEN=hf_..."
     elif token.mode is not None and token.mode & _OTHERS_MAY_READ:
         found, expected = f"permissions {token.mode:o}", "600"
-        why, remedy = "other users of this machine can read it", f"chmod 600 {token.place}"
+        why = "other users of this machine can read it"
+        remedy = on_host(host, f"chmod 600 {f'what is {token.place} here' if host.in_container else token.place}")
     else:
         return fine("hf-token", token.place, "there")
     subject = token.place if token else "token of Hugging Face"
@@ -230,7 +203,7 @@ def check_token(host: Host) -> Check:
 
 def check_cache(host: Host) -> Iterator[Check]:
     """Whether this user may write where models are kept, and whether that is a place for caches."""
-    yield _permissions(host)
+    yield _cache_of_container(host) if host.in_container else _permissions(host)
     kind = host.models.file_system
     if not kind:
         yield skipped("cache-file-system", host.models.path, "/proc/mounts does not say what it is on")
@@ -252,26 +225,52 @@ def check_cache(host: Host) -> Iterator[Check]:
 def _permissions(host: Host) -> Check:
     folder, user = host.models, host.user
     mend = f'sudo chown -R "$(id -u):$(id -g)" {folder.path}'
-    why = "downloads end with: Permission denied"
     if not folder.is_there:
-        found, status, remedy = "not there", "warning", f"mkdir -p {folder.path}"
         why = "docker run -v makes it, and then it belongs to root"
-    elif not folder.is_writable:
-        # On a host it stands in the way of downloads there; containers run as root unless told otherwise.
-        status = "error" if host.in_container else "warning"
-        found, remedy = f"not writable; it belongs to user {folder.owner}", mend
-    elif folder.foreign:
-        shown = ", ".join(folder.foreign[:3]) + (", ..." if len(folder.foreign) > 3 else "")  # noqa: PLR2004
-        found, status, remedy = f"belongs to other users: {shown}", "warning", mend
-        why = "a container that ran as root left them; downloads of this user end with: Permission denied"
-    else:
-        return fine("hf-cache", folder.path, f"writable by user {user}")
+        return _cache(host, "warning", "not there", why=why, remedy=f"mkdir -p {folder.path}")
+    if not folder.is_writable:
+        # It stands in the way of downloads here; containers run as root unless told otherwise.
+        found = f"not writable; it belongs to user {folder.owner}"
+        return _cache(host, "warning", found, why=_NO_DOWNLOADS, remedy=mend)
+    if folder.foreign:
+        why = f"a container that ran as root left them; {_NO_DOWNLOADS}"
+        return _cache(host, "warning", _foreign(folder), why=why, remedy=mend)
+    return fine("hf-cache", folder.path, f"writable by user {user}")
+
+
+def _cache_of_container(host: Host) -> Check:
+    """The same inside, where a folder is kept only if it is mounted, and its owner is the host's to change."""
+    folder, user = host.models, host.user
+    give = f"on the host: sudo chown -R {user} FOLDER, which is {folder.path} here; or a volume: {_VOLUME}"
+    if not folder.can_be_made or (folder.is_there and not folder.is_writable):
+        found = (
+            f"not writable; it belongs to user {folder.owner}" if folder.is_there else "not there, nor can it be made"
+        )
+        return _cache(host, "error", found, why=_NO_DOWNLOADS, remedy=give)
+    if folder.foreign:
+        return _cache(host, "warning", _foreign(folder), why=_NO_DOWNLOADS, remedy=give)
+    if not folder.mount:
+        return skipped("hf-cache", folder.path, "/proc/mounts does not say whether it is kept")
+    if folder.mount == "/":
+        why = "what is downloaded and compiled goes with the container, and every start does it anew"
+        return _cache(host, "warning", "in no volume", why=why, remedy=f"docker run {_VOLUME}")
+    there = f"writable by user {user}" if folder.is_there else f"made at need by user {user}"
+    return fine("hf-cache", folder.path, f"{there}, kept in what is mounted at {folder.mount}")
+
+
+def _foreign(folder: Folder) -> str:
+    shown = ", ".join(folder.foreign[:3]) + (", ..." if len(folder.foreign) > 3 else "")  # noqa: PLR2004
+    return f"belongs to other users: {shown}"
+
+
+def _cache(host: Host, status: Literal["warning", "error"], found: str, *, why: str, remedy: str) -> Check:
+    expected = f"a folder that user {host.user} may write{', on a volume' if host.in_container else ''}"
     return Check(
         id="hf-cache",
-        status="error" if status == "error" else "warning",
-        subject=folder.path,
+        status=status,
+        subject=host.models.path,
         found=found,
-        expected=f"a folder that user {user} may write",
+        expected=expected,
         why=why,
         remedy=remedy,
     )

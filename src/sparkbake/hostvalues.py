@@ -1,13 +1,16 @@
 """What is known of a host, and what the doctor says of it, as values; nothing here needs more than Python itself.
 
-`hostfacts` gathers a Host, `hostread` reads its answers, `hostchecks` and `hostresources` make Checks of it, `doctor`
-puts them together. Those modules, with `errors` and `process`, import the standard library and each other alone, so
-that they also run inside an image, where nothing of this project is installed.
+`hostfacts` gathers a Host, `hostread` reads its answers; `hostchecks`, `hostengine`, `hostresources` and `hostnetwork`
+make Checks of it, `doctor` puts them together. Those modules, with `errors` and `process`, import the standard library
+and each other alone, so that they also run inside an image, where nothing of this project is installed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+# Why what depends on the GPU is not looked at.
+NO_GPU = "no NVIDIA GPU answers"
 
 Status = Literal["ok", "warning", "error", "not checked"]
 
@@ -36,7 +39,9 @@ class Folder:
         owner: user id; None of a folder that is not there.
         foreign: entries in it, two levels deep, that belong to other users.
         file_system: "ext4", "nfs4"; empty when it is not known. Of the nearest folder that is there.
-        free_bytes: likewise; None when it cannot be seen from here.
+        mount: likewise, where that file system is mounted, "/cache"; "/" for the root, empty when it is not known.
+        can_be_made: it is there, or this user may write into the nearest folder that is.
+        free_bytes: of that folder, too; None when it cannot be seen from here.
     """
 
     path: str
@@ -45,6 +50,8 @@ class Folder:
     owner: int | None
     foreign: tuple[str, ...]
     file_system: str
+    mount: str
+    can_be_made: bool
     free_bytes: int | None
 
 
@@ -102,6 +109,8 @@ class Host:
         token: None when there is none.
         rdma: None when this system knows no RDMA devices.
         image: that the GPU was asked for in; empty when none was.
+        shm_bytes: free in /dev/shm; None when that cannot be seen.
+        named_ports: variable of an image's commands to the port that it names; PORT is always there.
     """
 
     machine: str
@@ -115,6 +124,8 @@ class Host:
     token: Token | None
     rdma: tuple[Port, ...] | None
     image: str
+    shm_bytes: int | None
+    named_ports: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,9 +150,11 @@ class Needs:
         image_bytes: that an image takes on disk, packed and unpacked.
         models_bytes: that should be free for models.
         utilization: share of the memory that vLLM asks for unless told otherwise.
+        shm_bytes: that should be free in /dev/shm.
+        held_bytes: of the GPU's memory, from which on it matters that other processes hold it.
         roce_mtu: bytes.
         clock_not_before: YYYY-MM-DD.
-        ports: that a server will listen on.
+        ports: that a server will listen on; none means those that the host's variables name.
     """
 
     compute_capability: str
@@ -152,6 +165,8 @@ class Needs:
     image_bytes: int
     models_bytes: int
     utilization: float
+    shm_bytes: int
+    held_bytes: int
     roce_mtu: int
     clock_not_before: str
     ports: tuple[int, ...]
@@ -176,6 +191,11 @@ class Check:
     expected: str = ""
     why: str = ""
     remedy: str = ""
+
+
+def on_host(host: Host, command: str) -> str:
+    """A command that mends the host, told so to whoever reads it in a container."""
+    return f"on the host: {command}" if host.in_container else command
 
 
 def fine(kind: str, subject: str, found: str) -> Check:

@@ -17,6 +17,8 @@ Kind = Literal["file", "folder", "link", "hardlink", "other"]
 
 # What BuildKit notes of a step of our recipes: `COPY --link --from=layout /layers/cuda/ /`.
 _COPIED_LAYER = re.compile(r"^COPY (?:--\S+ )*/layers/([^/\s]+)/ /(?:\s|$)")
+# And of the step that ends a compiled image: recipes/vllm-source.Dockerfile.j2, and the two of foundations.
+_DESCRIBED = re.compile(r"RUN .*/dev/sparkbake/(?:describe\.sh|settled\.sh install .*/dev/sparkbake/manifest\.json)\b")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -86,6 +88,21 @@ def layer_name(layer: LayerInfo) -> str | None:
     """What our recipes call a layer ("cuda", "cuda.nvidia-cublas"); None of a layer that another step made."""
     found = _COPIED_LAYER.match(layer.created_by)
     return found.group(1) if found else None
+
+
+def is_last_step(step: str) -> bool:
+    """Whether a step made the layer that ends an image of ours, with what that says of itself.
+
+    Args:
+        step: as BuildKit notes it.
+    """
+    copied = _COPIED_LAYER.match(step)
+    return bool(_DESCRIBED.match(step)) or (copied is not None and copied.group(1) == "manifest")
+
+
+def layer_step(name: str) -> str:
+    """What BuildKit notes of the step of our recipes that makes a layer; see `layer_name`."""
+    return f"COPY /layers/{name}/ /"
 
 
 def parse_json(where: str, text: str | bytes) -> dict[str, Any]:

@@ -104,12 +104,21 @@ def packages(survey: Survey) -> Mapping[str, str]:
     Raises:
         ImageError: a RECORD is no CSV in UTF-8.
     """
+    return {path: package for (_layer, path), package in attribution(layer_contents(survey)).items()}
+
+
+def layer_contents(survey: Survey) -> list[LayerContents]:
+    """The ELF files and RECORDs of each layer.
+
+    Raises:
+        ImageError: a RECORD is not UTF-8.
+    """
     layers: dict[str, tuple[str, list[str], list[str]]] = {}
     for path, seen in survey.seen.items():
         if path in survey.binaries or (is_record(path) and path in survey.texts):
             _name, binaries, records = layers.setdefault(seen.layer, (seen.layer_name, [], []))
             (binaries if path in survey.binaries else records).append(path)
-    contents = [
+    return [
         LayerContents(
             digest=digest,
             group=group_of_layer(name),
@@ -119,4 +128,3 @@ def packages(survey: Survey) -> Mapping[str, str]:
         )
         for digest, (name, binaries, records) in layers.items()
     ]
-    return {path: package for (_layer, path), package in attribution(contents).items()}

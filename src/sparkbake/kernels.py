@@ -1,8 +1,8 @@
 """Which kernels a vLLM release builds for which architectures, read from CMake's trace of its own build files.
 
-`kernelrun` has CMake run them and prints what is found here. Upstream intersects a list of architectures for each
-family of kernels with those of the chip; a family whose list comes out empty is left out of the build without a word,
-and its users get another kernel, or none.
+`cmakerun` has CMake run them, `kernelrun` prints what is found here. Upstream intersects a list of architectures for
+each family of kernels with those of the chip; a family whose list comes out empty is left out of the build without a
+word, and its users get another kernel, or none.
 """
 
 import re
@@ -16,6 +16,7 @@ from sparkbake.devicecode import Verdict, chip_number, verdict_of
 from sparkbake.errors import LockError
 from sparkbake.fatbin import Code, Suffix
 from sparkbake.findings import Finding
+from sparkbake.model import Pairs
 
 # Where upstream's functions on lists of architectures are, and how their names begin.
 _FUNCTIONS = "cmake/utils.cmake"
@@ -58,7 +59,8 @@ class Kernels:
         cuda: version of the compiler, "13.0".
         families: in upstream's order.
         fetched: projects that are fetched while configuring; lists in CMake files of their own are not known here.
-        patches: names of our patches that its sources had by then.
+        as_released: its sources were upstream's; else they had `patches`, be there any for it.
+        spared: names of families that it is to be without, each with the reason.
     """
 
     vllm: str
@@ -66,7 +68,12 @@ class Kernels:
     cuda: str
     families: tuple[Family, ...]
     fetched: tuple[str, ...]
+    as_released: bool = True
     patches: tuple[str, ...] = ()
+    spared: Pairs = ()
+
+
+Computed = Kernels | str
 
 
 # ---- what comes out
@@ -218,13 +225,15 @@ def _finding(found: Kernels, family: Family, chip: int) -> Finding | None:
         return None
     # Upstream compiles a fetched project for just one chip of the family: not the fault of what was asked for.
     pinned = kind == "kernels-of-other-chip" and set(family.archs) <= set(own) and family.place.startswith(_EXTERNAL)
+    spared = dict(found.spared).get(family.name) if kind == "kernels-missing" else None
+    remedy = "patch upstream's list, or go without" if pinned else "build with 12.0f, or patch upstream's list"
     return Finding(
         id=kind,
-        severity="warning" if pinned else "error",
+        severity="warning" if pinned or spared else "error",
         subject=f"vllm {found.vllm}: {family.name} ({family.place})",
         found=f"{said} for TORCH_CUDA_ARCH_LIST={found.arch}, CUDA {found.cuda}",
         expected=f"code for compute capability {chip // 10}.{chip % 10} out of {';'.join(family.wanted)}",
-        remedy="patch upstream's list, or go without" if pinned else "build with 12.0f, or patch upstream's list",
+        remedy=f"none: {spared}" if spared else remedy,
     )
 
 
@@ -249,14 +258,14 @@ def _major(arch: str) -> int:
 # ---- how it looks in a document
 
 
-def markdown_kernels(computed: Mapping[str, Kernels | None], compute_capability: str) -> str:
+def markdown_kernels(computed: Mapping[str, Computed], compute_capability: str) -> str:
     """The tables of docs/kernels.md.
 
     Args:
-        computed: release to what it builds; None where there is no source distribution.
+        computed: release to what it builds, or to why that is not known.
         compute_capability: of the chip, "12.1".
     """
-    known = [one for one in computed.values() if one is not None]
+    known = [one for one in computed.values() if isinstance(one, Kernels)]
     chip = chip_number(compute_capability)
     everything = {family.name: family for one in known for family in one.families}
     own = sorted({family.name for one in known for family in one.families if _is_for(family, chip)})
@@ -266,7 +275,7 @@ def markdown_kernels(computed: Mapping[str, Kernels | None], compute_capability:
         lines += [f"| {name} | {' | '.join(cells)} |"]
     others = ", ".join(sorted(set(everything) - set(own))) or "none"
     lines += ["", f"In the build files, but never for this chip: {others}.", ""]
-    lines += ["| release | CUDA | fetched: not here | findings |", "|---|---|---|---|"]
+    lines += ["| release | CUDA | sources | fetched: not here | findings |", "|---|---|---|---|---|"]
     lines += [_release_line(vllm, found, compute_capability) for vllm, found in computed.items()]
     return "\n".join(lines) + "\n"
 
@@ -281,9 +290,11 @@ def _cell(found: Kernels, name: str) -> str:
     return " / ".join(cells)
 
 
-def _release_line(vllm: str, found: Kernels | None, compute_capability: str) -> str:
-    if found is None:
-        return f"| {vllm} | - | - | no sdist: not computed |"
+def _release_line(vllm: str, found: Computed, compute_capability: str) -> str:
+    if isinstance(found, str):
+        return f"| {vllm} | - | - | - | not computed: {found} |"
     findings = findings_of(found, compute_capability)
     said = "; ".join(f"{one.severity}: {one.id}: {one.subject.partition(': ')[2]}" for one in findings)
-    return f"| {vllm} | {found.cuda} | {', '.join(found.fetched)} | {said or 'none'} |"
+    numbers = ", ".join(one.partition("-")[0] for one in found.patches)
+    sources = "as released" if found.as_released else f"patches: {numbers or 'none'}"
+    return f"| {vllm} | {found.cuda} | {sources} | {', '.join(found.fetched)} | {said or 'none'} |"

@@ -1,7 +1,8 @@
 """Put the packages of an environment into layers: fixed groups, and last what differs from the sibling row.
 
-Where a package lies depends on itself alone (its name, and whether its own wheel is large), never on how large others
-are: so one that does not change stays in a layer that does not change, or shares one with small packages only.
+Where a package lies depends on itself (its name, and whether its own wheel is large) and on whether the sibling rows of
+its release have the same file, never on how large others are: so one that does not change stays in a layer that does
+not change, or shares one with small packages only. A sibling that is added later moves what differs from it.
 """
 
 import hashlib

@@ -3,14 +3,15 @@
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparkbake.errors import ImageError
 from sparkbake.findings import Finding, Severity
-from sparkbake.ownership import LayerContents, attribution, is_record, record_text, versions
+from sparkbake.inventory import layer_contents, packages
+from sparkbake.ownership import versions
 from sparkbake.paths import real_path
-from sparkbake.surveyed import Binary, Seen, Survey
+from sparkbake.surveyed import Binary, Survey
 
 # The name of a library and its major version. auditwheel puts eight hex digits of the content behind the name of what
 # it copies into a wheel: libcudart-1b2c3d4e.so.13.0.48.
@@ -102,8 +103,8 @@ def runtime_libraries(survey: Survey) -> tuple[RuntimeLibrary, ...]:
         stem = _stem(path, one)
         if stem and one.machine == machine and posixpath.basename(posixpath.dirname(path)) != "stubs":
             copies.setdefault((stem, survey.seen[path].entry.sha256), []).append(one)
-    packages = _packages(survey, [some[0].path for some in copies.values()])
-    found = [_library(survey, stem, some, packages) for (stem, _sha256), some in copies.items()]
+    owners, released = packages(survey), versions(layer_contents(survey))
+    found = [_library(survey, stem, some, owners, released) for (stem, _sha256), some in copies.items()]
     return tuple(sorted(found, key=lambda one: (one.stem, one.paths)))
 
 
@@ -120,10 +121,12 @@ def _stem(path: str, binary: Binary) -> str | None:
     return f"{found.group(1)}.so" + (f".{major}" if major else "")
 
 
-def _library(survey: Survey, stem: str, some: Sequence[Binary], packages: dict[str, tuple[str, str]]) -> RuntimeLibrary:
+def _library(
+    survey: Survey, stem: str, some: Sequence[Binary], owners: Mapping[str, str], released: Mapping[str, str]
+) -> RuntimeLibrary:
     first = some[0]
     entry = survey.seen[first.path].entry
-    package, version = packages.get(first.path, (None, None))
+    version = released.get(owners[first.path])
     return RuntimeLibrary(
         stem=stem,
         paths=tuple(one.path for one in some),
@@ -131,30 +134,8 @@ def _library(survey: Survey, stem: str, some: Sequence[Binary], packages: dict[s
         build_id=first.build_id,
         size_bytes=entry.size_bytes,
         sha256=entry.sha256,
-        package=package,
+        package=owners[first.path] if version else None,
         version=version,
-    )
-
-
-def _packages(survey: Survey, paths: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Path to name and version of the distribution whose RECORD lists it."""
-    asked: dict[str, list[Seen]] = {}
-    for path in (*paths, *filter(is_record, survey.texts)):
-        asked.setdefault(survey.seen[path].layer, []).append(survey.seen[path])
-    layers = [_layer(survey, digest, some) for digest, some in asked.items()]
-    version = versions(layers)
-    owners = {path: package for (_digest, path), package in attribution(layers).items()}
-    return {path: (package, version[package]) for path, package in owners.items() if package in version}
-
-
-def _layer(survey: Survey, digest: str, some: Sequence[Seen]) -> LayerContents:
-    paths = [one.entry.path for one in some]
-    return LayerContents(
-        digest=digest,
-        group=some[0].layer_name.partition(".")[0],
-        disk_bytes=0,
-        entries=tuple(one.entry for one in some),
-        records=tuple((path, record_text(survey.texts[path], path)) for path in paths if path in survey.texts),
     )
 
 

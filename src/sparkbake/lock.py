@@ -1,6 +1,5 @@
-"""Make locks: the only module that looks outward. Resolves environments with uv and freezes every file by hash."""
+"""Make locks: resolve environments with uv and freeze every file by hash."""
 
-import re
 import tempfile
 import tomllib
 import zipfile
@@ -8,13 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import uv
-from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
@@ -22,15 +19,14 @@ from packaging.utils import parse_wheel_filename
 from sparkbake import process
 from sparkbake.errors import LockError, ProcessError
 from sparkbake.lockfile import entry_digest
+from sparkbake.metadata import commit_of, required
 from sparkbake.model import Base, Environment, Lock, Matrix, Pairs, Row, Wheel
 from sparkbake.remote import RemoteFile, content_length, read_build_id, read_member
 from sparkbake.versions import normalise
 
-_UV_MACHINE = {"arm64": "aarch64", "amd64": "x86_64"}
+UV_MACHINE = {"arm64": "aarch64", "amd64": "x86_64"}
 _RESOLVE_TIMEOUT_S = 900
 _PARALLEL_REQUESTS = 16
-# What markers in upstream's metadata are judged by; Python's version does not decide over any component.
-_ON_A_SPARK = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "aarch64", "extra": ""}
 Say = Callable[[str], None]
 
 
@@ -42,7 +38,7 @@ class Index:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Resolved:
+class Resolved:
     """One resolution: the chosen file of each package, where it lies, and the newest publication time."""
 
     wheels: tuple[Wheel, ...]
@@ -98,15 +94,15 @@ class Locker:
             source_date_epoch=newest,
             wheel_commit=wheel_commit,
             build_ids=build_ids,
-            installer=self._installer(),
+            installer=self.installer(),
             environments=tuple(environments),
         )
 
-    def _resolve_row(self, row: Row, base: Base, preferred: str | None) -> _Resolved:
+    def _resolve_row(self, row: Row, base: Base, preferred: str | None) -> Resolved:
         options = ["--exclude-newer", f"{row.release.as_of}T00:00:00Z"]
         for one in row.release.newer:
             options += ["--exclude-newer-package", f"{one.package}={one.as_of}T00:00:00Z"]
-        return self._compile(
+        return self.compile(
             row_requirements(self.matrix, row),
             overrides=row_overrides(self.matrix, row),
             architecture=self.matrix.chip.architecture,
@@ -116,10 +112,11 @@ class Locker:
             what=f"{row.tag} on {base.name}",
         )
 
-    def _installer(self) -> tuple[Wheel, ...]:
+    def installer(self) -> tuple[Wheel, ...]:
+        """The uv wheels, one for each architecture of a build."""
         found: list[Wheel] = []
-        for architecture in sorted(_UV_MACHINE):
-            resolved = self._compile(
+        for architecture in sorted(UV_MACHINE):
+            resolved = self.compile(
                 [f"uv=={self.matrix.uv}"],
                 overrides=[],
                 architecture=architecture,
@@ -131,7 +128,7 @@ class Locker:
             found += resolved.wheels
         return tuple(found)
 
-    def _compile(
+    def compile(
         self,
         requirements: Sequence[str],
         *,
@@ -141,8 +138,13 @@ class Locker:
         options: Sequence[str],
         preferred: str | None,
         what: str,
-    ) -> _Resolved:
-        machine = _UV_MACHINE[architecture]
+    ) -> Resolved:
+        """Resolve requirements with uv; `what` is what messages call it.
+
+        Raises:
+            LockError: they cannot be, or a package has no wheel.
+        """
+        machine = UV_MACHINE[architecture]
         with tempfile.TemporaryDirectory(prefix="sparkbake-lock-") as folder:
             output = Path(folder, "pylock.toml")
             overriding = Path(folder, "overrides.txt")
@@ -164,8 +166,8 @@ class Locker:
             text = output.read_text(encoding="utf-8")
         return self._chosen(text, machine, base, what)
 
-    def _chosen(self, pylock: str, machine: str, base: Base, what: str) -> _Resolved:
-        tags = _tag_order(base, machine)
+    def _chosen(self, pylock: str, machine: str, base: Base, what: str) -> Resolved:
+        tags = tag_order(base, machine)
         chosen: dict[str, tuple[str, Mapping[str, Any]]] = {}
         for package in tomllib.loads(pylock)["packages"]:
             wheel = best_wheel(package.get("wheels", []), tags)
@@ -185,7 +187,7 @@ class Locker:
             for name, (version, wheel) in sorted(chosen.items())
         )
         newest = max(_epoch(wheel.get("upload-time"), what) for _version, wheel in chosen.values())
-        return _Resolved(wheels=wheels, urls=urls, newest_epoch=newest, pylock=pylock)
+        return Resolved(wheels=wheels, urls=urls, newest_epoch=newest, pylock=pylock)
 
     def _measure(self, sizes: Mapping[str, int | None]) -> None:
         """Learn the size of each file: from the index where it says so, else by asking for the file's head."""
@@ -194,7 +196,7 @@ class Locker:
         with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
             self._sizes |= dict(zip(missing, pool.map(content_length, missing), strict=True))
 
-    def _build_ids(self, row: Row, resolved: _Resolved) -> Pairs:
+    def _build_ids(self, row: Row, resolved: Resolved) -> Pairs:
         """Build-ID of each component's library, read from its wheel."""
         found: list[tuple[str, str]] = []
         for one in self.matrix.components:
@@ -208,7 +210,7 @@ class Locker:
             self._known_ids[url, library] = read_build_id(url, library)
         return self._known_ids[url, library]
 
-    def _check_upstream(self, row: Row, resolved: _Resolved) -> str:
+    def _check_upstream(self, row: Row, resolved: Resolved) -> str:
         """Hold what the matrix says vLLM declares against the wheel itself; return the commit the wheel names."""
         self.say(f"{row.tag}: reading the metadata of vLLM's own wheel")
         with zipfile.ZipFile(RemoteFile(resolved.urls["vllm"])) as wheel:
@@ -217,13 +219,13 @@ class Locker:
         faults = declared_faults(row, metadata)
         if faults:
             raise LockError("\n".join(faults))
-        commit = re.search(r"commit_id\s*=\s*'g?([0-9a-f]{7,40})'", version)
+        commit = commit_of(version)
         if commit is None:
             raise LockError(f"{row.tag}: vllm/_version.py of the wheel names no commit")
         wanted = row.release.commit
-        if wanted is not None and not wanted.startswith(commit[1]):
-            self.say(f"{row.tag}: note: the wheel was built from {commit[1]}, the tag points to {wanted}")
-        return commit[1]
+        if wanted is not None and not wanted.startswith(commit):
+            self.say(f"{row.tag}: note: the wheel was built from {commit}, the tag points to {wanted}")
+        return commit
 
 
 def row_requirements(matrix: Matrix, row: Row) -> tuple[str, ...]:
@@ -247,15 +249,11 @@ def row_overrides(matrix: Matrix, row: Row) -> tuple[str, ...]:
 
 def declared_faults(row: Row, metadata: str) -> list[str]:
     """Where the matrix says of a release's requirements something else than its METADATA does."""
-    required: dict[str, SpecifierSet] = {}
-    for line in HeaderParser().parsestr(metadata).get_all("Requires-Dist", []):
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate(_ON_A_SPARK):
-            required[normalise(requirement.name)] = requirement.specifier
+    wheel_requires = required(metadata)
     where = f"matrix.yaml: releases.{row.release.vllm}.declares"
     faults = []
     for name, said in row.release.declares:
-        found = required.get(normalise(name))
+        found = wheel_requires.get(normalise(name))
         if found is None:
             faults.append(f"{where}.{name}: got '{said}', but the wheel requires no {name}; remove it")
         elif found != SpecifierSet(said):
@@ -275,11 +273,13 @@ def best_wheel(wheels: Iterable[Mapping[str, Any]], tags: Sequence[Tag]) -> Mapp
     return max(fitting, key=lambda one: one[0])[1] if fitting else None
 
 
-def _tag_order(base: Base, machine: str) -> tuple[Tag, ...]:
+def tag_order(base: Base, machine: str) -> tuple[Tag, ...]:
+    """What may be installed on a base, best first; `machine` as Python calls it: "aarch64"."""
     major, minor = (int(part) for part in base.python.split("."))
     newest = int(base.manylinux.rpartition("_")[2])
-    platforms = [f"manylinux_2_{i}_{machine}" for i in range(newest, 16, -1)]
-    platforms += [f"manylinux2014_{machine}", f"linux_{machine}"]
+    platforms = [f"manylinux_2_{i}_{machine}" for i in range(newest, 4, -1)]
+    # Old names of manylinux_2_17, 2_12 and 2_5, which some wheels bear alone (PEP 600).
+    platforms += [*(f"manylinux{name}_{machine}" for name in ("2014", "2010", "1")), f"linux_{machine}"]
     return (
         *cpython_tags((major, minor), platforms=platforms),
         *compatible_tags((major, minor), interpreter=f"cp{major}{minor}", platforms=platforms),

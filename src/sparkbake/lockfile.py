@@ -76,7 +76,7 @@ def base_lock_path(locks: Path, base: Base) -> Path:
 
 def lock_to_json(lock: Lock) -> str:
     """The file of a lock: JSON, one package a line, with its own digest."""
-    return _pretty({**_lock_body(lock), "digest": lock_digest(lock)})
+    return pretty({**_lock_body(lock), "digest": lock_digest(lock)})
 
 
 def lock_digest(lock: Lock) -> str:
@@ -110,18 +110,18 @@ def image_lock_to_json(lock: ImageLock) -> str:
         "manifests": dict(lock.manifests),
         "apt_snapshot": lock.apt_snapshot,
     }
-    return _pretty({**body, "digest": sha256_of(canonical(body))})
+    return pretty({**body, "digest": sha256_of(canonical(body))})
 
 
-def _pretty(value: object, depth: int = 0) -> str:
+def pretty(value: object, depth: int = 0) -> str:
     """JSON whose innermost mappings stand on one line each."""
     inner, outer = "  " * (depth + 1), "  " * depth
     end = "\n" if depth == 0 else ""
     if isinstance(value, dict) and any(isinstance(one, dict | list) for one in value.values()):
-        lines = [f"{inner}{json.dumps(key)}: {_pretty(one, depth + 1)}" for key, one in value.items()]
+        lines = [f"{inner}{json.dumps(key)}: {pretty(one, depth + 1)}" for key, one in value.items()]
         return "{\n" + ",\n".join(lines) + f"\n{outer}}}{end}"
     if isinstance(value, list) and value:
-        return "[\n" + ",\n".join(inner + _pretty(one, depth + 1) for one in value) + f"\n{outer}]{end}"
+        return "[\n" + ",\n".join(inner + pretty(one, depth + 1) for one in value) + f"\n{outer}]{end}"
     return json.dumps(value, ensure_ascii=False) + end
 
 
@@ -167,16 +167,16 @@ def parse_lock(text: str, where: str, remedy: str) -> Lock:
     Raises:
         LockError: it is no JSON, has other keys than expected, or does not match its own digest.
     """
-    body = _checked_body(text, where, remedy)
+    body = checked_body(text, where, remedy)
     try:
-        _expect_keys("it", body, _LOCK_KEYS)
+        expect_keys("it", body, _LOCK_KEYS)
         lock = Lock(
             tag=str(body["tag"]),
             entry_digest=str(body["entry_digest"]),
             source_date_epoch=int(body["source_date_epoch"]),
             wheel_commit=str(body["wheel_commit"]),
             build_ids=tuple((str(name), str(found)) for name, found in body["build_ids"].items()),
-            installer=tuple(_wheel(one) for one in body["installer"]),
+            installer=tuple(wheel_of(one) for one in body["installer"]),
             environments=tuple(_environment(base, one) for base, one in body["environments"].items()),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as err:
@@ -186,9 +186,9 @@ def parse_lock(text: str, where: str, remedy: str) -> Lock:
 
 def parse_image_lock(text: str, where: str, remedy: str) -> ImageLock:
     """Parse the file of a registry base; raises like `parse_lock`."""
-    body = _checked_body(text, where, remedy)
+    body = checked_body(text, where, remedy)
     try:
-        _expect_keys("it", body, _IMAGE_LOCK_KEYS)
+        expect_keys("it", body, _IMAGE_LOCK_KEYS)
         return ImageLock(
             name=str(body["name"]),
             reference=str(body["reference"]),
@@ -200,7 +200,7 @@ def parse_image_lock(text: str, where: str, remedy: str) -> ImageLock:
         raise LockError(f"{where}: not a base lock of this format: {err!r}; {remedy}") from err
 
 
-def _checked_body(text: str, where: str, remedy: str) -> Mapping[str, Any]:
+def checked_body(text: str, where: str, remedy: str) -> Mapping[str, Any]:
     try:
         body = json.loads(text)
     except json.JSONDecodeError as err:
@@ -219,18 +219,18 @@ def _checked_body(text: str, where: str, remedy: str) -> Mapping[str, Any]:
     return body
 
 
-def _expect_keys(what: str, value: Mapping[str, Any], keys: Collection[str]) -> None:
+def expect_keys(what: str, value: Mapping[str, Any], keys: Collection[str]) -> None:
     if set(value) != set(keys):
         raise ValueError(f"{what} has the keys {sorted(value)}, expected {sorted(keys)}")
 
 
 def _environment(base: str, value: Mapping[str, Any]) -> Environment:
-    _expect_keys("an environment", value, _ENVIRONMENT_KEYS)
-    return Environment(base=base, python=str(value["python"]), wheels=tuple(_wheel(one) for one in value["wheels"]))
+    expect_keys("an environment", value, _ENVIRONMENT_KEYS)
+    return Environment(base=base, python=str(value["python"]), wheels=tuple(wheel_of(one) for one in value["wheels"]))
 
 
-def _wheel(value: Mapping[str, Any]) -> Wheel:
-    _expect_keys("a package", value, _WHEEL_KEYS)
+def wheel_of(value: Mapping[str, Any]) -> Wheel:
+    expect_keys("a package", value, _WHEEL_KEYS)
     return Wheel(
         name=str(value["name"]),
         version=str(value["version"]),

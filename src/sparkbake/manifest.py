@@ -5,6 +5,7 @@ The layer that has it also has files.json, in which recipes/scripts/layout.py li
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from sparkbake.bake import COMPRESSIONS, target_body
@@ -14,6 +15,7 @@ from sparkbake.model import Target
 SCHEMA = 1
 MANIFEST = "usr/share/sparkbake/manifest.json"
 FILES = "usr/share/sparkbake/files.json"
+_MOE_CONFIGS = "runtime/usr/share/sparkbake/moe_configs"
 
 
 def manifest_json(target: Target, context: Mapping[str, str]) -> str:
@@ -22,7 +24,7 @@ def manifest_json(target: Target, context: Mapping[str, str]) -> str:
     Args:
         context: path to content, of all else that is in the build context.
     """
-    body = _body(target)
+    body = _body(target, context)
     digest = plan_digest(target, {**context, "manifest.json": _text(body)})
     return _text({**body, "plan_digest": digest})
 
@@ -33,7 +35,7 @@ def plan_digest(target: Target, context: Mapping[str, str]) -> str:
     return sha256_of(canonical({"context": digests, "bake": target_body(target), "packed": COMPRESSIONS["zstd"]}))
 
 
-def _body(target: Target) -> dict[str, Any]:
+def _body(target: Target, context: Mapping[str, str]) -> dict[str, Any]:
     """All but the digest; without reasons, since wording is not what an image is built from."""
     return {
         "schema": SCHEMA,
@@ -42,9 +44,9 @@ def _body(target: Target) -> dict[str, Any]:
         "labels": dict(target.labels),
         "layers": {one.name: [wheel.name for wheel in one.wheels] for one in target.layers},
         "trims": [{"package": one.package, "paths": list(one.paths)} for one in target.trims],
-        # No row of the wheels strategy changes a source or brings tuning files of its own.
+        # No row of the wheels strategy changes a source.
         "patches": [],
-        "moe_configs": [],
+        "moe_configs": sorted(PurePosixPath(path).name for path in context if path.startswith(f"{_MOE_CONFIGS}/")),
     }
 
 

@@ -11,9 +11,12 @@ from sparkbake.cyclonedx import cyclonedx_json
 from sparkbake.dpkg import read_database
 from sparkbake.errors import ImageError, UsageError
 from sparkbake.labels import OCI
+from sparkbake.looks import compiled_of
 from sparkbake.manifest import MANIFEST
 from sparkbake.project import Project, open_project, write_file
 from sparkbake.sbom import components_of
+from sparkbake.sourcebill import compiled_bill
+from sparkbake.sourceimage import CompiledImage
 from sparkbake.spdx import spdx_json
 from sparkbake.survey import read_survey
 from sparkbake.surveyed import Survey
@@ -47,12 +50,19 @@ def sbom(options: argparse.Namespace) -> int:
     return 0
 
 
-def bill_of(project: Project, survey: Survey) -> Bill:
+def bill_of(project: Project, survey: Survey, compiled: CompiledImage | None = None) -> Bill:
     """The bill of an image of this project, by the lock of its row.
+
+    Args:
+        compiled: what it should be, if it is a compiled one; its labels say it when left out.
 
     Raises:
         ImageError: it is none, or of another lock.
     """
+    prefix = project.matrix.project.label_prefix
+    if compiled := compiled or compiled_of(project, survey.labels):
+        packages = read_database(survey.texts).packages
+        return compiled_bill(survey, compiled, label_prefix=prefix, os_packages=packages)
     labels = dict(survey.labels)
     tag, base_name = labels.get(OCI + "version"), labels.get(OCI + "base.name")
     row = next((one for one in project.rows if one.tag == tag), None)
@@ -68,7 +78,7 @@ def bill_of(project: Project, survey: Survey) -> Bill:
         project.lock(row),
         base=base.name,
         reference=reference,
-        label_prefix=project.matrix.project.label_prefix,
+        label_prefix=prefix,
         os_packages=read_database(survey.texts).packages,
         patches=_patches(survey),
     )

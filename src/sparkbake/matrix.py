@@ -1,10 +1,10 @@
 """Read matrix.yaml: parse it strictly, check what must hold between its parts, and derive its rows."""
 
-import re
+from functools import lru_cache
 from pathlib import Path
 
 from sparkbake.checks import read_rules
-from sparkbake.consistency import RELEASE_COMPONENTS, check_references, check_variants
+from sparkbake.consistency import check_references, flashinfer_of
 from sparkbake.fields import NAME, Fields, read_fields, read_text
 from sparkbake.model import (
     Base,
@@ -16,26 +16,22 @@ from sparkbake.model import (
     Group,
     ImageKind,
     Matrix,
-    Newer,
-    Override,
     Project,
     Release,
     Row,
-    Strategy,
     Trim,
     Variant,
 )
+from sparkbake.releases import read_foundation, read_release, read_version
+from sparkbake.sourceconsistency import check_sources
+from sparkbake.sourcefields import read_sources
 from sparkbake.tagging import check_tagging, read_tagging, tags_of
 from sparkbake.versions import (
-    cuda_short,
-    is_foundation_name,
     is_requirement,
     is_specifier,
-    is_tag,
-    is_version,
-    major,
     normalise,
     row_tag,
+    variant_tag,
 )
 
 _MINOR = r"\d+\.\d+"
@@ -47,7 +43,13 @@ def load_matrix(path: Path) -> Matrix:
     Raises:
         MatrixError: with every fault of the file, each with line, column and key path.
     """
-    return parse_matrix(read_text(path), path.name)
+    return _parse_once(read_text(path), path.name)
+
+
+@lru_cache(maxsize=4)
+def _parse_once(text: str, name: str) -> Matrix:
+    """As the same text is the same value."""
+    return parse_matrix(text, name)
 
 
 def parse_matrix(text: str, name: str) -> Matrix:
@@ -65,7 +67,7 @@ def parse_matrix(text: str, name: str) -> Matrix:
         images=tuple(_image(key, images.mapping(key)) for key in images.names),
         bases=tuple(_base(key, bases.mapping(key)) for key in bases.names),
         os_packages=root.texts("os_packages", pattern=r"[a-z0-9][a-z0-9+.-]+", expected="a Debian package name"),
-        uv=_version(root, "uv"),
+        uv=read_version(root, "uv"),
         components=tuple(_component(key, components.mapping(key)) for key in components.names),
         extras=tuple(_extra(one) for one in root.items_or_empty("extras")),
         groups=tuple(_group(one) for one in root.items("layers")),
@@ -74,17 +76,21 @@ def parse_matrix(text: str, name: str) -> Matrix:
         trims=tuple(_trim(one) for one in root.items_or_empty("trims")),
         rules=read_rules(root.mapping("checks"), bases.keys),
         tagging=read_tagging(publish),
+        sources=read_sources(root.mapping_or_empty("source")),
         foundations=tuple(
-            _foundation(key, foundations.mapping(key), foundations, components.keys) for key in foundations.keys
+            read_foundation(key, foundations.mapping(key), foundations, components.keys) for key in foundations.keys
         ),
-        releases=tuple(_release(key, releases.mapping(key), releases) for key in releases.keys),
+        releases=tuple(read_release(key, releases.mapping(key), releases) for key in releases.keys),
     )
     check_references(matrix, root, foundations, releases)
+    check_sources(matrix, root, foundations, releases)
     root.done()
     root.raise_faults()
-    tags = {one.tag: (one.release.vllm, one.variant.major) for one in rows(matrix)}
+    tags = {tag: (one.release.vllm, one.variant.major) for one in rows(matrix) for tag in (one.tag, *one.replaces)}
     given = {tag: tags_of(matrix.tagging, tag, release=vllm, major=major) for tag, (vllm, major) in tags.items()}
-    check_tagging(matrix.tagging, given, publish)
+    names = [name for name, _arch in matrix.sources.variants] if matrix.sources else []
+    variants = {variant_tag(tag, name) for tag in tags for name in names}
+    check_tagging(matrix.tagging, given, publish, bases=[one.name for one in matrix.bases], variants=variants)
     root.raise_faults()
     return matrix
 
@@ -101,9 +107,15 @@ def rows(matrix: Matrix) -> tuple[Row, ...]:
 
 def _row(matrix: Matrix, release: Release, variant: Variant, foundation: Foundation) -> Row:
     versions = dict(foundation.versions)
-    versions |= {"flashinfer": release.flashinfer, "transformers": variant.transformers, "vllm": release.vllm}
+    versions |= {
+        "flashinfer": flashinfer_of(release, variant),
+        "transformers": variant.transformers,
+        "vllm": release.vllm,
+    }
+    tag, *replaces = (row_tag(release.vllm, variant.major, revision=one) for one in range(variant.revision, 0, -1))
     return Row(
-        tag=row_tag(release.vllm, variant.major),
+        tag=tag,
+        replaces=tuple(replaces),
         release=release,
         variant=variant,
         foundation=foundation,
@@ -226,92 +238,3 @@ def _trim(fields: Fields) -> Trim:
 def _bytes(fields: Fields, key: str) -> int:
     text = fields.text(key, pattern=r"[1-9][0-9]*", expected="a number of bytes")
     return int(text) if text.isdigit() else 0
-
-
-def _foundation(key: str, fields: Fields, parent: Fields, components: tuple[str, ...]) -> Foundation:
-    wanted = [name for name in components or fields.keys if name not in RELEASE_COMPONENTS]
-    versions = tuple((name, _version(fields, name)) for name in wanted)
-    fields.done()
-    named = dict(versions)
-    if named.get("torch") and named.get("cuda") and not is_foundation_name(key, named["torch"], named["cuda"]):
-        torch, cuda = named["torch"], cuda_short(named["cuda"])
-        parent.fault(key, f"expected {torch}-cu{cuda} or {torch}-v<n>-cu{cuda}, after its torch and cuda; rename it")
-    return Foundation(name=key, versions=versions)
-
-
-def _release(key: str, fields: Fields, parent: Fields) -> Release:
-    if not is_version(key):
-        parent.fault(key, f"got '{key}', expected a PEP 440 version of vLLM")
-    elif not is_tag(key):
-        parent.fault(
-            key, f"got '{key}', which makes no valid image tag; expected a version without local part or epoch"
-        )
-    declares = fields.mapping_or_empty("declares")
-    git = fields.mapping("git")
-    variants = fields.mapping("transformers")
-    release = Release(
-        vllm=key,
-        strategy=Strategy(fields.choice("strategy", [one.value for one in Strategy])),
-        foundation=fields.text("foundation"),
-        flashinfer=_version(fields, "flashinfer"),
-        as_of=_date(fields),
-        declares=tuple((normalise(name), _specifier(declares, name)) for name in declares.keys),
-        newer=_newer(fields),
-        overrides=_overrides(fields),
-        variants=tuple(_variant(name, variants) for name in variants.keys),
-        tag=git.text("tag"),
-        commit=git.text_or_none("commit", pattern=r"[0-9a-f]{40}", expected="40 hex digits, or null while not known"),
-        published=fields.flag("published"),
-    )
-    git.done()
-    fields.done()
-    check_variants(release, variants)
-    return release
-
-
-def _variant(key: str, variants: Fields) -> Variant:
-    fields = variants.mapping(key)
-    version = _version(fields, "version")
-    overrides = _overrides(fields)
-    fields.done()
-    if not re.fullmatch(r"t[1-9][0-9]*", key):
-        variants.fault(key, f"got the key '{key}', expected t and a major version, such as t5")
-        return Variant(major=0, transformers="", overrides=())
-    if version and major(version) != int(key[1:]):
-        fields.fault("version", f"got {version}, expected a version of the major {key[1:]}")
-    return Variant(major=int(key[1:]), transformers=version, overrides=overrides)
-
-
-def _newer(fields: Fields) -> tuple[Newer, ...]:
-    packages = fields.mapping_or_empty("newer")
-    found = []
-    for name in packages.keys:
-        one = packages.mapping(name)
-        found.append(Newer(package=normalise(name), as_of=_date(one), reason=one.text("reason")))
-        one.done()
-    return tuple(found)
-
-
-def _date(fields: Fields) -> str:
-    return fields.text("as_of", pattern=r"20\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", expected="a date, YYYY-MM-DD")
-
-
-def _overrides(fields: Fields) -> tuple[Override, ...]:
-    overrides = fields.mapping_or_empty("overrides")
-    return tuple(Override(package=normalise(name), reason=overrides.text(name)) for name in overrides.keys)
-
-
-def _version(fields: Fields, key: str) -> str:
-    version = fields.text(key)
-    if version and not is_version(version):
-        fields.fault(key, f"got '{version}', expected a PEP 440 version")
-        return ""
-    return version
-
-
-def _specifier(fields: Fields, key: str) -> str:
-    specifier = fields.text(key)
-    if specifier and not is_specifier(specifier):
-        fields.fault(key, f"got '{specifier}', expected a PEP 440 specifier such as >=4.56,<5")
-        return ""
-    return specifier

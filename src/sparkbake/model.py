@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 
 from sparkbake.rules import Rules
+from sparkbake.sourcedata import Exceptions, Limit, Sources
 from sparkbake.tagging import Tagging
 
 Pairs = tuple[tuple[str, str], ...]
@@ -144,10 +145,15 @@ class Trim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Foundation:
-    """CUDA, NCCL, torch and what is pinned with them; `name` is `<torch>[-v<n>]-cu<major><minor>`."""
+    """CUDA, NCCL, torch and what is pinned with them; `name` is `<torch>[-v<n>]-cu<major><minor>`.
+
+    Attributes:
+        as_of: ISO date of the packages that a compiled foundation is built and run with; None of the others.
+    """
 
     name: str
     versions: Pairs
+    as_of: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,11 +175,17 @@ class Newer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """One transformers major of a release."""
+    """One transformers major of a release.
+
+    Attributes:
+        revision: 1 of what was published first; a higher one stands at the end of the tag.
+    """
 
     major: int
     transformers: str
+    revision: int
     overrides: tuple[Override, ...]
+    exceptions: Exceptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +198,7 @@ class Release:
         newer: packages that are exempt from `as_of`, each with its own date and the reason.
         tag, commit: the git tag asked for, and the commit it points to (40 hex digits), None while not known.
         published: its images exist in a registry; their locks may not change any more.
+        limits: models that are known not to run in it.
     """
 
     vllm: str
@@ -200,6 +213,7 @@ class Release:
     tag: str
     commit: str | None
     published: bool
+    limits: tuple[Limit, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +223,7 @@ class Matrix:
     Attributes:
         uv: version of uv that lays environments out inside builds.
         own_layer_bytes: a package whose wheel has this size or more has a layer of its own.
+        sources: what is compiled, and from what; None when nothing is.
     """
 
     project: Project
@@ -225,6 +240,7 @@ class Matrix:
     trims: tuple[Trim, ...]
     rules: Rules
     tagging: Tagging
+    sources: Sources | None
     foundations: tuple[Foundation, ...]
     releases: tuple[Release, ...]
 
@@ -234,10 +250,12 @@ class Row:
     """One image tag with all that the matrix says about it.
 
     Attributes:
+        replaces: tags of its earlier revisions, the newest first; a registry may have them, and no row has.
         versions: component name to version, in the order of the matrix's components.
     """
 
     tag: str
+    replaces: tuple[str, ...]
     release: Release
     variant: Variant
     foundation: Foundation

@@ -12,6 +12,7 @@ from sparkbake.errors import UsageError
 from sparkbake.images import OpenImage
 from sparkbake.model import Pairs
 from sparkbake.moe import is_shipped
+from sparkbake.runtime import MOE_CONFIGS, RUNTIME_LAYER
 
 # Where vLLM looks before its own folder.
 _FOLDER = "VLLM_TUNED_CONFIG_FOLDER"
@@ -57,7 +58,7 @@ class Configs:
 
 
 def read_configs(image: OpenImage, name: str, tell: Callable[[str], None]) -> Configs:
-    """Read the configs of an image: the layers of vLLM alone, if they have a name and the image names no other folder.
+    """Read the configs of an image: those two layers alone, of an image of ours that names no folder but ours.
 
     Args:
         name: of the image, for messages.
@@ -71,9 +72,11 @@ def read_configs(image: OpenImage, name: str, tell: Callable[[str], None]) -> Co
     folder = posixpath.normpath(environment[_FOLDER]).strip("/") if environment.get(_FOLDER) else None
     names = layer_names(image.info)
     ours = [one for one in image.info.layers if group_of_layer(names[one.digest]) == "vllm"]
+    added = [one for one in image.info.layers if names[one.digest] == RUNTIME_LAYER]
+    is_ours = ours and (folder is None or (added and folder == str(MOE_CONFIGS)))
     files: dict[str, ConfigFile] = {}
     version = shipped = ""
-    for layer in ours if ours and folder is None else image.info.layers:
+    for layer in (*ours, *added) if is_ours else image.info.layers:
         tell(f"reading layer {names[layer.digest]} of {name} ({layer.size_bytes / 1e6:.0f} MB)")
         here: dict[str, ConfigFile] = {}
         for entry, chunks in image.contents(layer):

@@ -1,9 +1,11 @@
-"""Follow the links of an image."""
+"""Paths of an image: where links lead, and how paths are shown."""
 
+import re
 from collections.abc import Mapping
 
 from sparkbake.surveyed import Seen
 
+_SITE = re.compile(r"^.*/(?:site|dist)-packages/")
 _MOST_LINKS = 40  # MAXSYMLINKS of Linux
 
 
@@ -37,3 +39,13 @@ def real_path(seen: Mapping[str, Seen], path: str) -> str | None:
     if not found:
         return None
     return found.entry.target if found.entry.kind == "hardlink" else found.entry.path
+
+
+def below_site(path: str) -> str:
+    """A path below the folder of packages it is in; as it is, if it is in none."""
+    return _SITE.sub("", path)
+
+
+def shown(path: str) -> str:
+    """A path that fits into a table: below the folder of packages; a name that is no UTF-8 must not end it."""
+    return below_site(path).encode(errors="backslashreplace").decode()

@@ -1,18 +1,16 @@
-"""Decide what is published: which image may go to a registry, which tags name it there, and what is refused and why.
+"""Decide what is published: what becomes of which tag in a registry, and what is refused and why.
 
 The tag of a row names one image for ever. A moving tag follows the rows: it belongs to the highest that it is about.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from packaging.version import Version
 
-from sparkbake.expected import Expected
-from sparkbake.model import LocalImage, Row, Target
+from sparkbake.model import Row
+from sparkbake.publishable import Candidate, Present, immutable, is_taken, objections
 from sparkbake.tagging import Tagging, tags_of
 
 
@@ -20,6 +18,8 @@ class Deed(StrEnum):
     """What becomes of a tag."""
 
     PUSH = "push"
+    ATTEST = "attest"
+    SIGN = "sign"
     DONE = "nothing to do"
     MOVE = "move"
     STAYS = "stays"
@@ -27,27 +27,16 @@ class Deed(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """A row that is to be published, with all that speaks for and against it.
+class Published:
+    """The image of a row that is published in this run.
 
     Attributes:
-        target: as this checkout would build it, on the base that the image has.
-        image: that the engine has under its tag; None when it has none.
-        trimmed: what the image's label says is left out, and what the plan leaves out.
-        report: the text of its verify report; None when there is none.
-        is_clean: what `verify.is_clean_report` says of it.
-        plan_digest, checks_digest: of this checkout; see `manifest.plan_digest` and `verifying`.
-        recorded: None when nothing is recorded of the row on its base.
+        image: its digest.
+        names: digest of the index that the tag of the row names; None before that is known.
     """
 
-    target: Target
-    image: LocalImage | None
-    trimmed: tuple[str, str]
-    report: str | None
-    is_clean: bool
-    plan_digest: str
-    checks_digest: str
-    recorded: Expected | None
+    image: str
+    names: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +46,8 @@ class Step:
     Attributes:
         row: whose image it names, or is to name.
         digest: of that image, 'sha256:' + 64 hex; None when there is none.
-        present: what the tag names in the registry now; None when it is not there.
+        names: digest of the index with that image that the tag is to name; None while that is not known.
+        present: what the tag names in the registry now, an index or an image; None when it is not there.
         why: "" where there is nothing to say.
     """
 
@@ -66,110 +56,70 @@ class Step:
     is_moving: bool
     deed: Deed
     digest: str | None
+    names: str | None
     present: str | None
     why: str
-
-
-# ---- what may be published
-
-
-def objections(one: Candidate) -> Iterator[str]:
-    """Why the image of a row may not be published: each with what was found, what is expected, and the remedy."""
-    tag, base = one.target.tag, one.target.base.name
-    build, verify = f"`nox -s build -- {tag} --base {base}`", f"`nox -s verify -- {tag}`"
-    if one.image is None:
-        yield f"the engine has no such image; run {build}"
-        return
-    said, planned = one.trimmed
-    if said != planned:
-        yield f"its label says that it lacks files of '{said}', expected '{planned}'; run {build} without --no-trim"
-        return
-    yield from _unverified(one, one.image.digest, build=build, verify=verify)
-    if one.recorded and one.recorded.digest != one.image.digest:
-        yield (
-            f"the engine has {one.image.digest}, locks/digests has {one.recorded.digest}; build what is recorded, or "
-            f"record what is found clean: `nox -s build -- {tag} --base {base} --record`"
-        )
-
-
-def _unverified(one: Candidate, digest: str, *, build: str, verify: str) -> Iterator[str]:
-    """How its report fails to say that just this image was found clean by just these checks, its programs run."""
-    body = _report(one.report)
-    if body is None:
-        yield f"{'not verified' if one.report is None else 'its verify report is damaged'}; run {verify}"
-        return
-    if body.get("digest") != digest:
-        yield f"verified was {body.get('digest')}, the engine has {digest}; run {verify}"
-    elif body.get("plan_digest") != one.plan_digest:
-        yield (
-            "it was verified as an image of other inputs (recipes, lock or matrix have changed): plan "
-            f"{body.get('plan_digest')}, now {one.plan_digest}; run {build}"
-        )
-    elif body.get("checks_digest") != one.checks_digest:
-        yield f"it was verified by other checks than those of this checkout; run {verify}"
-    elif body.get("clean") is not True:
-        yield f"verify found {_errors(body)} errors in it; `nox -s verify -- {one.target.tag}` lists them"
-    elif body.get("programs") not in ("natively", "under emulation"):
-        yield f"its programs were not run when it was verified; run {verify} without --no-run"
-    elif not one.is_clean:
-        yield f"it no longer counts as clean: a waiver has expired; run {verify}"
-
-
-def _report(text: str | None) -> dict[str, Any] | None:
-    try:
-        body = json.loads(text or "")
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _errors(body: Mapping[str, Any]) -> int:
-    found = body.get("findings")
-    return sum(isinstance(one, dict) and one.get("severity") == "error" for one in found or ())
-
-
-def packing_faults(manifest: bytes) -> Iterator[str]:
-    """How the layers of an image are not packed as published images are."""
-    try:
-        layers = json.loads(manifest)["layers"]
-        kinds = [str(one["mediaType"]) for one in layers]
-    except (ValueError, KeyError, TypeError) as err:
-        yield f"its manifest is that of no image: {err!r}"
-        return
-    for kind in sorted({one for one in kinds if not one.endswith("+zstd")}):
-        count = f"{kinds.count(kind)} of its {len(kinds)} layers"
-        yield f"{count} are '{kind}', expected all to be zstd; build it without --compression"
 
 
 # ---- where tags go
 
 
-def own_step(one: Candidate, present: str | None) -> Step:
-    """What becomes of the tag of a row.
+def own_step(one: Candidate, present: Present | None) -> Step:
+    """What becomes of the tag of a row, or of a foundation.
 
     Args:
-        present: digest that the tag has in the registry now.
+        present: what the tag has in the registry now.
     """
     digest = one.image.digest if one.image else None
-    why = "; ".join(objections(one))
-    if why:
-        deed = Deed.REFUSED
-    elif present is None:
-        deed, why = Deed.PUSH, "" if one.recorded else "its digest is not recorded"
-    else:
-        deed = Deed.DONE if present == digest else Deed.REFUSED
-        why = "" if present == digest else immutable(one.target.tag, present, digest)
+    if present and is_taken(one, present.named):
+        digest = present.named.images[0][0]
+    deed, why = _own_deed(one, digest, present)
+    now = present.named.digest if present else None
+    stays = deed in (Deed.DONE, Deed.SIGN)
     return Step(
-        tag=one.target.tag, row=one.target.tag, is_moving=False, deed=deed, digest=digest, present=present, why=why
+        tag=one.target.tag,
+        row=one.target.tag,
+        is_moving=False,
+        deed=deed,
+        digest=digest,
+        names=now if stays else None,
+        present=now,
+        why=why,
     )
 
 
-def immutable(tag: str, present: str, digest: str | None) -> str:
-    """Why a tag of a row is not changed, with the remedy."""
-    return (
-        f"the registry has {present} under {tag}, this image is {digest}: the tag of a row never changes; build what "
-        "is published (check out the commit it was built from), or make a row of its own of what differs"
-    )
+def _own_deed(one: Candidate, digest: str | None, present: Present | None) -> tuple[Deed, str]:
+    if present and is_taken(one, present.named):
+        return _said_deed(present, is_taken=True)
+    why = "; ".join(objections(one, present.named if present else None))
+    if why or digest is None:
+        return Deed.REFUSED, why
+    if present is None:
+        # Nobody has measured how far compiling gives the same bytes, so that there is nothing to record.
+        unrecorded = "compiled images have no recorded digest" if one.is_compiled else "its digest is not recorded"
+        return Deed.PUSH, "" if one.recorded else unrecorded
+    if not present.named.is_of(digest):
+        return Deed.REFUSED, immutable(one, present.named, digest)
+    if not present.named.is_attested:
+        return Deed.ATTEST, "the registry has this image without a bill of materials and provenance"
+    return _said_deed(present, is_taken=False)
+
+
+def _said_deed(present: Present, *, is_taken: bool) -> tuple[Deed, str]:
+    """What becomes of what the registry says of the right image: this signer signs nothing that others say of it.
+
+    Args:
+        is_taken: see `publishable.is_taken`; then there is nothing here to say in its place.
+    """
+    if present.faults:
+        why = f"what the registry says of it does not hold: {'; '.join(present.faults)}"
+    elif not present.is_vouched_for:
+        why = "what the registry says of it was signed by nobody, or by others"
+    else:
+        return (Deed.DONE, "") if present.is_signed else (Deed.SIGN, "the registry has it without this signature")
+    if is_taken:
+        return Deed.REFUSED, f"{why}; publish it from where it was built, as the same signer, then this again"
+    return Deed.ATTEST, f"{why}; it is replaced"
 
 
 def rank(row: Row) -> tuple[Version, int, int]:
@@ -188,8 +138,15 @@ def contenders(tag: str, rows: Sequence[Row], tagging: Tagging) -> tuple[Row, ..
     return tuple(sorted((one for one in rows if tag in moving_tags(one, tagging)), key=rank, reverse=True))
 
 
+def ranked_tags(tag: str, rows: Sequence[Row], tagging: Tagging) -> tuple[str, ...]:
+    """What a moving tag may name, the highest first: tags of rows, each before those that it replaces."""
+    withdrawn = {one.tag for one in tagging.withdrawn}
+    ranked = (name for row in contenders(tag, rows, tagging) for name in (row.tag, *row.replaces))
+    return tuple(name for name in ranked if name not in withdrawn)
+
+
 def moving_steps(
-    published: Mapping[str, str], rows: Sequence[Row], tagging: Tagging, present: Mapping[str, str | None]
+    published: Mapping[str, Published], rows: Sequence[Row], tagging: Tagging, present: Mapping[str, str | None]
 ) -> tuple[Step, ...]:
     """What becomes of each moving tag that may name one of the rows being published.
 
@@ -197,41 +154,43 @@ def moving_steps(
     its verify report in this run is given a tag.
 
     Args:
-        published: tag to digest of the rows that are published in this run.
+        published: tag to image of the rows that are published in this run.
         rows: of the whole matrix.
         present: digest that a tag has in the registry, of moving tags and of all rows that they may name.
     """
     asked = [one for one in rows if one.tag in published]
     names = dict.fromkeys(name for row in asked for name in moving_tags(row, tagging))
-    return tuple(_moving_step(name, contenders(name, rows, tagging), published, present) for name in names)
+    return tuple(_moving_step(name, ranked_tags(name, rows, tagging), published, present) for name in names)
 
 
 def _moving_step(
-    name: str, ranked: Sequence[Row], published: Mapping[str, str], present: Mapping[str, str | None]
+    name: str, ranked: Sequence[str], published: Mapping[str, Published], present: Mapping[str, str | None]
 ) -> Step:
-    highest = next(one.tag for one in ranked if one.tag in published or present.get(one.tag))
-    now = present.get(name)
-    if highest not in published:
-        why = f"{highest} is in the registry and ranks above; it moves when that row is published"
-        digest, deed = present.get(highest), Deed.STAYS
-        if now == digest:
-            why = f"it names {highest}, which ranks above"
+    highest = next(one for one in ranked if one in published or present.get(one))
+    now, why = present.get(name), ""
+    if highest in published:
+        digest: str | None = published[highest].image
+        names = published[highest].names
+        deed = Deed.DONE if now is not None and now == names else Deed.MOVE
     else:
-        digest, why = published[highest], ""
-        deed = Deed.DONE if now == digest else Deed.MOVE
-    return Step(tag=name, row=highest, is_moving=True, deed=deed, digest=digest, present=now, why=why)
+        digest = names = present.get(highest)
+        why = f"{highest} is in the registry and ranks above; it moves when that row is published"
+        deed = Deed.STAYS
+        if now == names:
+            why = f"it names {highest}, which ranks above"
+    return Step(tag=name, row=highest, is_moving=True, deed=deed, digest=digest, names=names, present=now, why=why)
 
 
 def tags_to_read(tags: Sequence[str], rows: Sequence[Row], tagging: Tagging) -> tuple[str, ...]:
     """All tags that must be known of a registry before some rows are published; each once."""
     names = dict.fromkeys(name for row in rows if row.tag in tags for name in moving_tags(row, tagging))
-    ranked = (contender.tag for name in names for contender in _above(name, tags, rows, tagging))
+    ranked = (contender for name in names for contender in _above(name, tags, rows, tagging))
     return tuple(dict.fromkeys((*tags, *names, *ranked)))
 
 
-def _above(name: str, tags: Sequence[str], rows: Sequence[Row], tagging: Tagging) -> Iterator[Row]:
-    """The rows that a moving tag would rather name than the highest of those that are asked for."""
-    for row in contenders(name, rows, tagging):
-        if row.tag in tags:
+def _above(name: str, tags: Sequence[str], rows: Sequence[Row], tagging: Tagging) -> Iterator[str]:
+    """What a moving tag would rather name than the highest of the rows that are asked for."""
+    for tag in ranked_tags(name, rows, tagging):
+        if tag in tags:
             return
-        yield row
+        yield tag

@@ -11,10 +11,13 @@ from sparkbake.engine import EngineState
 from sparkbake.mirrors import Mirrors
 from sparkbake.model import Plan
 from sparkbake.project import Project
+from sparkbake.sourceresolve import SourcePlan
 from sparkbake.tables import say
 
 
-def check_machine(plan: Plan, state: EngineState, *, disk_bytes: int, remote_builder: bool = False) -> None:
+def check_machine(
+    plan: Plan | SourcePlan, state: EngineState, *, disk_bytes: int, remote_builder: bool = False
+) -> None:
     """See that this machine can build a plan.
 
     Raises:

@@ -4,21 +4,23 @@ Spec: https://github.com/opencontainers/distribution-spec v1.1.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, cast
 from urllib.parse import urlencode, urljoin, urlsplit
 
+from sparkbake.addresses import is_loopback
 from sparkbake.blobs import Locate, open_blob
 from sparkbake.errors import RegistryError
-from sparkbake.exchange import Answer, Authorization, Body, Login, exchange, is_loopback
+from sparkbake.exchange import Answer, Authorization, Body, Login, exchange
 from sparkbake.lockfile import sha256_of
+from sparkbake.watched import Watched
 
 _WAITS_S = (1.0, 4.0)
 # A registry reads and stores a large blob before it answers.
 _UPLOAD_TIMEOUT_S = 600.0
-_SAY_EVERY_S = 10.0
 _ACCEPTED = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -28,7 +30,7 @@ _ACCEPTED = ", ".join(
         "docker.distribution.manifest.list.v2",
     )
 )
-_NOT_FOUND, _UNAUTHORIZED, _FORBIDDEN = 404, 401, 403
+NOT_FOUND, _UNAUTHORIZED, _FORBIDDEN = 404, 401, 403
 _TOO_MANY, _SERVER_FAULT = 429, 500
 _REDIRECTS = range(300, 400)
 
@@ -53,6 +55,7 @@ class Repository:
         host: that answers for the registry, with its port if need be.
         name: "scitrera/dgx-spark-vllm".
         shown: what messages call it: registry and name as image names have them.
+        writes: whether anything is to be stored there; who only reads needs no more than that.
         say: tells the user of progress, and of what is tried again.
     """
 
@@ -64,12 +67,14 @@ class Repository:
         shown: str,
         login: Login | None,
         say: Callable[[str], None],
+        writes: bool = True,
         now: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._base = f"{'http' if is_loopback(host) else 'https'}://{host}/v2/{name}/"
         self._shown = shown
-        self._authorization = Authorization(login, f"repository:{name}:pull,push", now)
+        self._authorization = Authorization(login, f"repository:{name}:{'pull,push' if writes else 'pull'}", now)
+        self._deed = "push to" if writes else "read"
         self._say = say
         self._now = now
         self._wait = wait
@@ -84,12 +89,29 @@ class Repository:
             RegistryError: see `Repository`; this is true of all that follows.
         """
         answer = self._tried(
-            lambda: self._ask("HEAD", f"manifests/{tag}", accept=_ACCEPTED), f"asking what {tag} names", _NOT_FOUND
+            lambda: self._ask("HEAD", f"manifests/{tag}", accept=_ACCEPTED), f"asking what {tag} names", NOT_FOUND
         )
-        if answer.status == _NOT_FOUND:
+        if answer.status == NOT_FOUND:
             return None
-        # The header is optional; then the manifest itself says it.
-        return answer.headers.get("docker-content-digest") or self.manifest(tag).digest
+        said = answer.headers.get("docker-content-digest", "")
+        # The header is optional, and what follows takes it for a digest; else the manifest itself says it.
+        return said if re.fullmatch(r"sha256:[0-9a-f]{64}", said) else self.manifest(tag).digest
+
+    def has_manifest(self, digest: str) -> bool:
+        """Whether a manifest is there; one at which the registry only fails counts as absent, and can be stored anew.
+
+        A registry whose disk was full may have kept the beginning of a file, and answers 500 ever after.
+        """
+        try:
+            return self.digest_of(digest) is not None
+        except RegistryError as err:
+            if err.status is None or err.status < _SERVER_FAULT:
+                raise
+            self._say(
+                f"{err}; it is stored anew: where that does not help, the registry keeps a damaged file of it, which "
+                "only who runs the registry can remove"
+            )
+            return False
 
     def manifest(self, reference: str) -> Manifest:
         """A manifest by tag or digest.
@@ -126,10 +148,27 @@ class Repository:
             # A registry may say where else a blob lies, which is to say that it is there.
             lambda: self._ask("HEAD", f"blobs/{digest}"),
             f"asking for blob {digest}",
-            _NOT_FOUND,
+            NOT_FOUND,
             *_REDIRECTS,
         )
-        return answer.status != _NOT_FOUND
+        return answer.status != NOT_FOUND
+
+    def blob(self, digest: str, *, name: str) -> bytes:
+        """A small blob; it may lie elsewhere, where the registry's authorization is not told.
+
+        Raises:
+            RegistryError: also when it is not there, or has another digest.
+        """
+
+        def attempt() -> Answer:
+            answer = self._ask("GET", f"blobs/{digest}")
+            place = answer.headers.get("location")
+            return self._ask("GET", place) if answer.status in _REDIRECTS and place else answer
+
+        body = self._tried(attempt, f"reading {name} ({digest})").body
+        if sha256_of(body) != digest:
+            raise RegistryError(f"{self}: gave for {name} bytes with the digest {sha256_of(body)}, expected {digest}")
+        return body
 
     def put_blob(self, digest: str, locate: Locate, *, size_bytes: int, name: str) -> int:
         """Send a blob that the registry may lack.
@@ -157,7 +196,7 @@ class Repository:
 
         def opened() -> IO[bytes]:
             blob = open_blob(locate, digest, name)
-            return cast("IO[bytes]", _Watched(cast("IO[bytes]", blob), size_bytes, name, self._say, self._now))
+            return cast("IO[bytes]", Watched(cast("IO[bytes]", blob), size_bytes, name, self._say, self._now))
 
         address = f"{place}{more}{urlencode({'digest': digest})}"
         return self._ask("PUT", address, body=opened, size_bytes=size_bytes, content_type="application/octet-stream")
@@ -215,7 +254,8 @@ class Repository:
             except RegistryError as err:
                 if wait_s is None or not err.passes:
                     tries = f" (tried {len(_WAITS_S) + 1} times)" if err.passes else ""
-                    raise RegistryError(f"{self}: {deed}: {err}{tries}{_hint(err)}") from err
+                    told = f"{self}: {deed}: {err}{tries}{_hint(err)}"
+                    raise RegistryError(told, status=err.status) from err
                 self._say(f"{self}: {deed}: {err}; trying again in {wait_s:.0f} s")
                 self._wait(wait_s)
             else:
@@ -230,8 +270,8 @@ class Repository:
         if status in (_UNAUTHORIZED, _FORBIDDEN):
             user = self._authorization.user
             who = f"the login of '{user or 'the token'}' does not suffice" if user is not None else "no login is known"
-            told += f"; {who}: run `docker login {registry}` as somebody who may push to {self}"
-        raise RegistryError(told, passes=status == _TOO_MANY or status >= _SERVER_FAULT)
+            told += f"; {who}: run `docker login {registry}` as somebody who may {self._deed} {self}"
+        raise RegistryError(told, passes=status == _TOO_MANY or status >= _SERVER_FAULT, status=status)
 
 
 def _hint(err: RegistryError) -> str:
@@ -249,30 +289,3 @@ def _told(body: bytes) -> str:
 def _text(error: Mapping[str, object]) -> str:
     detail = error.get("detail")
     return f"{error.get('message')}" + (f" ({detail})" if isinstance(detail, str) else "")
-
-
-class _Watched:
-    """A blob that is being sent: tells every few seconds how far it is."""
-
-    def __init__(
-        self, file: IO[bytes], size_bytes: int, name: str, say: Callable[[str], None], now: Callable[[], float]
-    ) -> None:
-        self._file = file
-        self._size_bytes = size_bytes
-        self._name = name
-        self._say = say
-        self._now = now
-        self._sent = 0
-        self._began = self._told = now()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._sent += len(data)
-        now = self._now()
-        if now - self._told >= _SAY_EVERY_S:
-            self._told = now
-            rate = self._sent / 1e6 / (now - self._began)
-            self._say(f"{self._name}: {100 * self._sent / self._size_bytes:.0f} %, {rate:.1f} MB/s")
-        if not data:
-            self._file.close()
-        return data

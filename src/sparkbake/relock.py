@@ -1,6 +1,7 @@
 """The `lock` command: resolve rows or a base anew and replace their locks."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from sparkbake.baselock import base_lock_to_json
@@ -12,9 +13,11 @@ from sparkbake.frozen import AUTO, candidates
 from sparkbake.lock import Index, Locker
 from sparkbake.lockfile import base_lock_path, image_lock_to_json, lock_path, lock_to_json, parse_image_lock
 from sparkbake.mirrors import Mirrors
-from sparkbake.model import Base, ImageLock
+from sparkbake.model import Base, ImageLock, Release, Strategy
 from sparkbake.oci import Architecture
 from sparkbake.project import Project, open_project, write_file
+from sparkbake.sourcelock import foundation_path, foundation_to_json, parse_source_lock, source_lock_to_json
+from sparkbake.sourcelocking import SourceLocker
 from sparkbake.tables import say
 
 _ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
@@ -26,15 +29,57 @@ def lock(options: argparse.Namespace) -> int:
         raise UsageError("lock: expected either tags or --base NAME")
     project = open_project(options.root)
     mirrors = project.mirrors(options.mirrors)
+    if mirrors.bundle:
+        raise UsageError(
+            "lock --mirrors: names a bundle, which holds what is locked already; leave its key `bundle` out"
+        )
     if options.base:
         return _lock_base(project, mirrors, options)
     chosen = project.select(options.tags)
     locker = Locker(matrix=project.matrix, index=Index(url=mirrors.package_index), say=say)
-    for release in dict.fromkeys(row.release for row in chosen):
-        # All majors of a release are resolved together, since each takes its sibling's pins as preferences.
-        for one in locker.lock_release([row for row in project.rows if row.release == release]):
-            _write_lock(lock_path(project.locks, one.tag), lock_to_json(one), frozen=release.published)
+    compiled = SourceLocker(locker=locker, mirrors=mirrors, say=say)
+    for foundation in dict.fromkeys(row.foundation for row in chosen if row.release.strategy is Strategy.SOURCE):
+        made = compiled.lock_foundation(foundation)
+        _write_lock(foundation_path(project.locks, foundation.name), foundation_to_json(made), frozen=False)
+        _tell_open(foundation.name, made.open_pins)
+    failed = [one for one in dict.fromkeys(row.release for row in chosen) if not _lock(project, one, locker, compiled)]
+    if failed:
+        names = ", ".join(one.vllm for one in failed)
+        raise LockError(f"vllm {names}: not locked, as said above; the locks of the others are written")
     return 0
+
+
+def _lock(project: Project, release: Release, locker: Locker, compiled: SourceLocker) -> bool:
+    """Lock all majors of a release together, since each takes its sibling's pins as preferences.
+
+    What is compiled has many parts that may not resolve: that is said, and the other releases are locked all the same.
+    """
+    rows = [row for row in project.rows if row.release == release]
+    if release.strategy is Strategy.WHEELS:
+        for one in locker.lock_release(rows):
+            _write_lock(lock_path(project.locks, one.tag), lock_to_json(one), frozen=release.published)
+        return True
+    try:
+        for made in compiled.lock_release(rows):
+            path = lock_path(project.locks, made.tag)
+            # What is published is what no pin is open of; until then a lock may be filled.
+            frozen = release.published and not made.open_pins and _is_whole(path)
+            _write_lock(path, source_lock_to_json(made), frozen=frozen)
+            _tell_open(made.tag, made.open_pins)
+    except LockError as err:
+        say(f"error: {err}")
+        return False
+    return True
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether there is a lock that no pin is open of."""
+    return path.exists() and not parse_source_lock(path.read_text(encoding="utf-8"), str(path), "mend it").open_pins
+
+
+def _tell_open(name: str, pins: Sequence[str]) -> None:
+    for one in pins:
+        say(f"{name}: open: {one}")
 
 
 def _lock_base(project: Project, mirrors: Mirrors, options: argparse.Namespace) -> int:
@@ -84,6 +129,8 @@ def _write_lock(path: Path, text: str, *, frozen: bool) -> None:
         say(f"{path}: unchanged")
         return
     if frozen and before is not None:
-        raise LockError(f"{path}: belongs to a published row, which may not change; give the new one another version")
+        raise LockError(
+            f"{path}: belongs to a published row, which may not change; give the row a higher `revision` in matrix.yaml"
+        )
     write_file(path, text)
     say(f"{path}: written")

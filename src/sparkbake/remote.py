@@ -1,5 +1,6 @@
 """Files on a package index: their size, and single members of a wheel without the rest of it."""
 
+import hashlib
 import http.client
 import io
 import re
@@ -9,8 +10,9 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from sparkbake.elf import build_id, read_elf
 from sparkbake.errors import ImageError, LockError
@@ -19,6 +21,8 @@ _REQUEST_TIMEOUT_S = 60
 _WAITS_S = (1.0, 4.0)
 _SERVER_FAULT = 500
 _PIECE_BYTES = 1 << 20
+# How the name of a file ends that is not whole yet.
+PART = ".part"
 
 
 def _open(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401  (as urlopen has it)
@@ -50,6 +54,42 @@ def content_length(url: str) -> int:
     if length is None:
         raise LockError(f"{url.rpartition('/')[2]}: the package index does not say how large it is")
     return int(length)
+
+
+def download(url: str, path: Path, *, sha256: str, count: Callable[[int], None]) -> None:
+    """Fetch a file; it gets its name only when it is whole and has its hash.
+
+    Args:
+        sha256: 64 hex digits.
+        count: told the size of each piece, in bytes.
+
+    Raises:
+        LockError: it cannot be fetched or written, or has another hash.
+    """
+    with _open(url) as answer:
+        write_whole(answer, path, sha256=sha256, count=count)
+
+
+def write_whole(source: BinaryIO, path: Path, *, sha256: str, count: Callable[[int], None]) -> None:
+    """Write what a stream gives to a file, whole and with its hash or not at all; see `download`."""
+    part = path.with_name(f".{path.name}{PART}")
+    digest = hashlib.sha256()
+    try:
+        with part.open("wb") as file:
+            while piece := source.read(_PIECE_BYTES):
+                digest.update(piece)
+                file.write(piece)
+                count(len(piece))
+        if digest.hexdigest() != sha256:
+            raise LockError(
+                f"{path.name}: got {part.stat().st_size} bytes with the hash {digest.hexdigest()[:12]}, expected "
+                f"{sha256[:12]}: it broke off, or is another file; run it again"
+            )
+        part.replace(path)
+    except (OSError, http.client.HTTPException) as err:
+        raise LockError(f"{path.name}: fetching it broke off: {err}; run it again") from err
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class RemoteFile(io.RawIOBase):

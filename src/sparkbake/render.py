@@ -14,13 +14,16 @@ _TEMPLATE = "vllm-wheels.Dockerfile.j2"
 _SCRIPTS = ("layout.py", "os-packages.sh")
 
 
-def render_target(target: Target, registry_base: ImageLock, recipes: Path) -> tuple[ContextFile, ...]:
+def render_target(
+    target: Target, registry_base: ImageLock, recipes: Path, runtime: Sequence[ContextFile]
+) -> tuple[ContextFile, ...]:
     """The files of a target's build context, sorted by path; the same bytes for the same input, everywhere.
 
     Args:
         registry_base: what the Dockerfile builds FROM; another base takes its place as a named context, so that the
             Dockerfile does not depend on the base.
         recipes: the folder of templates and scripts.
+        runtime: files that become files of the image; see runtime.
     """
     dockerfile = (
         _templates(recipes)
@@ -33,6 +36,7 @@ def render_target(target: Target, registry_base: ImageLock, recipes: Path) -> tu
         "installer.txt": requirements(target.installer),
         "layers.json": layers_json(target),
         **{name: (recipes / "scripts" / name).read_text(encoding="utf-8") for name in _SCRIPTS},
+        **{str(one.path): one.content for one in runtime},
     }
     files["manifest.json"] = manifest_json(target, files)
     return tuple(ContextFile(path=PurePosixPath(path), content=text) for path, text in sorted(files.items()))

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from sparkbake.bases import Chosen
 from sparkbake.build import Output, build, exclusive, write_contexts
-from sparkbake.buildx import BakeOptions, forget
+from sparkbake.buildx import BakeOptions
 from sparkbake.compare import Difference, differences, differences_json
 from sparkbake.comparing import open_source, print_differences, source_of
-from sparkbake.engine import cache_ids, default_builder, engine_state
-from sparkbake.errors import SparkbakeError, UsageError
+from sparkbake.engine import default_builder, engine_state
+from sparkbake.errors import UsageError
 from sparkbake.estimate import estimate
-from sparkbake.expected import Built, Standing, load_expected, standing
+from sparkbake.expected import Built, Expected, Standing, load_expected, standing
+from sparkbake.forgetting import forgetting
 from sparkbake.frozen import candidates
 from sparkbake.imageinfo import ImageInfo
 from sparkbake.images import OpenImage, open_image
@@ -65,7 +66,11 @@ class Side:
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """Build some rows twice from nothing, or one once against another image; 1 when any digest differs."""
+    """Build some rows twice from nothing, or one once against another image.
+
+    Returns:
+        1 when any two digests differ, or an image of the recorded inputs is not the recorded one.
+    """
     project = open_project(options.root)
     rows = project.select(options.tags)
     if options.against and len(rows) != 1:
@@ -78,7 +83,14 @@ def reproduce(options: argparse.Namespace) -> int:
     verdicts = [_reproduce(project, row, options) for row in rows]
     if options.json:
         print(json.dumps(verdicts, indent=2))
-    return 0 if all(one["identical"] for one in verdicts) else _DIFFERENT
+    return (
+        0 if all(one["identical"] and one["standing"] != _json(Standing.DIFFERENT) for one in verdicts) else _DIFFERENT
+    )
+
+
+def _json(standing: Standing) -> str:
+    """A standing for machines: "as-recorded", "repacked", "different", "outdated", "unknown"."""
+    return standing.name.lower().replace("_", "-")
 
 
 def _reproduce(project: Project, row: Row, options: argparse.Namespace) -> dict[str, object]:
@@ -100,14 +112,19 @@ def _reproduce(project: Project, row: Row, options: argparse.Namespace) -> dict[
         first = _from_nothing(plan, chosen, mirrors, project=project, folder=folder, how=FIRST)
         second = other or _from_nothing(plan, chosen, mirrors, project=project, folder=folder, how=SECOND)
         found = _differences(first, second)
-        if found:
+        known = load_expected(project.locks, row.tag).get(chosen.base.name)
+        stands = _standing(project, plan, first, known, engine=state.version)
+        if found or stands is Standing.DIFFERENT:
             keep()
-    _tell(project, plan, first, second, found, engine=state.version, as_json=options.json)
+    _tell(plan, first, second, found, as_json=options.json)
+    _tell_standing(plan, stands, known, engine=state.version)
     return {
         "tag": row.tag,
         "base": chosen.base.name,
         "identical": first.info.digest == second.info.digest,
+        "standing": _json(stands),
         "digests": {"first": first.info.digest, "second": second.info.digest},
+        "recorded": known.digest if known else None,
         "differences": differences_json(found),
     }
 
@@ -142,41 +159,29 @@ def _from_nothing(
     )
     began = time.monotonic()
     archive = folder / f"{how.name}.oci.tar"
-    before = cache_ids()
     builder = default_builder()
-    try:
-        with _circumstances(how):
-            root = folder / how.folder
-            write_contexts(plan, project.contexts(plan), root / "build")
-            result = build(
-                plan,
-                chosen,
-                mirrors,
-                BakeOptions(
-                    builder=builder,
-                    no_cache=True,
-                    secrets={},
-                    # A namespace of its own gives cache mounts that nobody has filled.
-                    arguments={"BUILDKIT_CACHE_MOUNT_NS": folder.name} if how.cold else {},
-                ),
-                Output(oci=archive),
-                root=root,
-                ca=ca_bundle(os.environ),
-                say=say,
-            )
-    finally:
-        _forget(builder, before)
+    with forgetting(builder, namespace=folder.name), _circumstances(how):
+        root = folder / how.folder
+        write_contexts(plan, project.contexts(plan), root / "build")
+        result = build(
+            plan,
+            chosen,
+            mirrors,
+            BakeOptions(
+                builder=builder,
+                no_cache=True,
+                secrets={},
+                # A namespace of its own gives cache mounts that nobody has filled.
+                arguments={"BUILDKIT_CACHE_MOUNT_NS": folder.name} if how.cold else {},
+            ),
+            Output(oci=archive),
+            root=root,
+            ca=ca_bundle(os.environ),
+            say=say,
+        )
     say(f"{target.tag}: {how.name} build: {result.digests[target.name]}, {time.monotonic() - began:.0f} s")
     opened = open_image(archive, platform=target.platform)
     return Side(name=how.name, info=opened.info, opened=opened)
-
-
-def _forget(builder: str, before: frozenset[str]) -> None:
-    """Remove what was added to the build cache; what cannot be removed must not hide how the build ended."""
-    try:
-        forget(builder, cache_ids() - before)
-    except SparkbakeError as err:
-        say(f"what the build left in the cache could not be removed: {err}; docker builder prune removes it")
 
 
 @contextmanager
@@ -208,31 +213,36 @@ def _differences(first: Side, second: Side) -> tuple[Difference, ...]:
     return differences(first.info, second.info, first.opened.entries, second.opened.entries)
 
 
-def _tell(
-    project: Project,
-    plan: Plan,
-    first: Side,
-    second: Side,
-    found: tuple[Difference, ...],
-    *,
-    engine: str,
-    as_json: bool,
-) -> None:
+def _standing(project: Project, plan: Plan, side: Side, known: Expected | None, *, engine: str) -> Standing:
     (target,) = plan.targets
-    if first.info.digest == second.info.digest:
-        say(f"{target.tag} on {target.base.name}: identical: {first.info.digest}")
-    else:
-        say(f"{target.tag} on {target.base.name}: different: {first.name} {first.info.digest}, "
-            f"{second.name} {second.info.digest}")  # fmt: skip
-        if not as_json:
-            print_differences(found)
-    known = load_expected(project.locks, target.tag).get(target.base.name)
     built = Built(
-        digest=first.info.digest,
-        config=first.info.config_digest,
+        digest=side.info.digest,
+        config=side.info.config_digest,
         plan_digest=project.plan_digest(target),
         engine=engine,
     )
-    stands = standing(built, known)
-    wanted = f" ({known.digest})" if known and stands is not Standing.AS_RECORDED else ""
-    say(f"{target.tag} on {target.base.name}: {stands}{wanted}")
+    return standing(built, known)
+
+
+def _tell(plan: Plan, first: Side, second: Side, found: tuple[Difference, ...], *, as_json: bool) -> None:
+    (target,) = plan.targets
+    if first.info.digest == second.info.digest:
+        say(f"{target.tag} on {target.base.name}: identical: {first.info.digest}")
+        return
+    say(f"{target.tag} on {target.base.name}: different: {first.name} {first.info.digest}, "
+        f"{second.name} {second.info.digest}")  # fmt: skip
+    if not as_json:
+        print_differences(found)
+
+
+def _tell_standing(plan: Plan, stands: Standing, known: Expected | None, *, engine: str) -> None:
+    (target,) = plan.targets
+    told = str(stands)
+    if known and stands is not Standing.AS_RECORDED:
+        told += f" ({known.digest})"
+    if known and stands is Standing.DIFFERENT:
+        told += (
+            f", though the inputs are the same: recorded with engine {known.engine}, this is {engine}; hold it against "
+            f"what was published: `nox -s reproduce -- {target.tag} --base {target.base.name} --against IMAGE`"
+        )
+    say(f"{target.tag} on {target.base.name}: {told}")

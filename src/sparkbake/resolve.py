@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from sparkbake.errors import LockError, MatrixError, UsageError
 from sparkbake.labels import image_labels
 from sparkbake.layers import difference, split
-from sparkbake.model import Base, Environment, Layer, Lock, Matrix, Plan, Row, Target, Trim, Wheel
+from sparkbake.model import Base, Environment, ImageKind, Layer, Lock, Matrix, Plan, Row, Target, Trim, Wheel
 from sparkbake.versions import admits
 
 _IMAGE = "vllm"
@@ -37,8 +37,16 @@ def select(rows: Sequence[Row], patterns: Sequence[str]) -> tuple[Row, ...]:
         raise UsageError(f"no tag given; expected one or more of {', '.join(tags)}, or a pattern such as '0.20.*-t5'")
     for pattern in patterns:
         if not any(fnmatchcase(tag, pattern) for tag in tags):
-            raise UsageError(_no_such_tag(pattern, tags))
+            later = next((row.tag for row in rows if pattern in row.replaces), None)
+            raise UsageError(_replaced(pattern, later) if later else _no_such_tag(pattern, tags))
     return tuple(row for row in rows if any(fnmatchcase(row.tag, pattern) for pattern in patterns))
+
+
+def _replaced(tag: str, later: str) -> str:
+    return (
+        f"'{tag}': {later} replaced it, and is what this checkout has; name that, or check out the commit that the "
+        "old one was built from"
+    )
 
 
 def _no_such_tag(pattern: str, tags: Sequence[str]) -> str:
@@ -77,24 +85,34 @@ def siblings_of(row: Row, rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple(one for one in rows if one.release.vllm == row.release.vllm and one.tag != row.tag)
 
 
-def _target(
-    matrix: Matrix, row: Row, lock: Lock, frozen: FrozenBase, siblings: Mapping[str, Lock], *, trim: bool
-) -> Target:
+def reference_of(matrix: Matrix, row: Row) -> str:
+    """What the image of any row is called, "docker.io/scitrera/dgx-spark-vllm:0.32.0-t5"."""
+    project = matrix.project
+    return f"{project.registry}/{project.namespace}/{_image(matrix).name}:{row.tag}"
+
+
+def _image(matrix: Matrix) -> ImageKind:
     image = next((one for one in matrix.images if one.key == _IMAGE), None)
     if image is None:
         raise MatrixError([f"matrix.yaml: images: has no '{_IMAGE}', which every release is built as; add it"])
+    return image
+
+
+def _target(
+    matrix: Matrix, row: Row, lock: Lock, frozen: FrozenBase, siblings: Mapping[str, Lock], *, trim: bool
+) -> Target:
+    image = _image(matrix)
     environment = _environment(lock, frozen.base)
     others = [
         _environment(other, frozen.base).wheels
         for tag, other in siblings.items()
-        if tag != row.tag and tag.rpartition("-")[0] == row.release.vllm
+        if tag != row.tag and tag.rpartition("-t")[0] == row.release.vllm
     ]
     trims = trims_of(environment, matrix.trims) if trim else ()
-    project = matrix.project
     return Target(
         name=f"{image.name}-{row.tag}".replace(".", "_"),
         tag=row.tag,
-        reference=f"{project.registry}/{project.namespace}/{image.name}:{row.tag}",
+        reference=reference_of(matrix, row),
         platform=matrix.chip.platform,
         base=frozen.base,
         base_reference=frozen.reference,

@@ -15,6 +15,7 @@ from pathlib import Path
 from sparkbake import oci, process
 from sparkbake.baselock import BaseLock
 from sparkbake.debianmirror import KEYRING, default_mirror, read_stanzas, source_lines, transport_options
+from sparkbake.debianpool import source_line
 from sparkbake.errors import BaseError, ProcessError
 
 _PINS = "/etc/apt/preferences.d/00sparkbake"
@@ -23,18 +24,19 @@ _KEPT_LINES = 40
 _NEEDED_BYTES = 3 * 1024**3
 
 
-def make_layer(lock: BaseLock, architecture: oci.Architecture, *, mirror: str, part: Path) -> Path:
+def make_layer(lock: BaseLock, architecture: oci.Architecture, *, mirror: str, part: Path, pool: Path | None) -> Path:
     """Install what is locked for one architecture, and return the tar of the image's layer, `part`/ARCHITECTURE.tar.
 
     Args:
         mirror: as debianmirror.mirror_address returns it.
         part: an existing folder to work in, as work_folder gives it.
+        pool: what debianpool.fetch_superseded made, of packages that the mirror's index lacks.
 
     Raises:
         BaseError: mmdebstrap failed, or installed something else than what is locked.
     """
     raw, tar = part / f"{architecture}-raw.tar", part / f"{architecture}.tar"
-    _run_mmdebstrap(lock, architecture, mirror=mirror, part=part, target=raw)
+    _run_mmdebstrap(lock, architecture, mirror=mirror, part=part, target=raw, pool=pool)
     oci.write_layer_tar(
         raw,
         tar,
@@ -50,7 +52,9 @@ def make_layer(lock: BaseLock, architecture: oci.Architecture, *, mirror: str, p
 # mmdebstrap
 
 
-def _run_mmdebstrap(lock: BaseLock, architecture: str, *, mirror: str, part: Path, target: Path) -> None:
+def _run_mmdebstrap(
+    lock: BaseLock, architecture: str, *, mirror: str, part: Path, target: Path, pool: Path | None
+) -> None:
     packages = lock.packages_of(architecture)
     pins = part / f"{architecture}.pins"
     # mmdebstrap installs the essential packages first, without a look at --include; the pins hold those too.
@@ -77,6 +81,7 @@ def _run_mmdebstrap(lock: BaseLock, architecture: str, *, mirror: str, part: Pat
         "",  # No suite: it would narrow down the essential packages to that one, against the pins.
         str(target),
         *source_lines(architecture, lock.suites, mirror),
+        *([source_line(pool, architecture)] if pool else ()),
     ]
     last: deque[str] = deque(maxlen=_KEPT_LINES)
     status = process.stream(argv, last.append)

@@ -22,7 +22,7 @@ from sparkbake.lockfile import lock_digest
 from sparkbake.model import Environment, Lock, Wheel
 from sparkbake.surveyed import Survey
 
-_Info = tuple[str, str, str]  # name, version, file
+Info = tuple[str, str, str]  # name, version, file
 
 # The distribution whose commit and repository the labels name.
 _BUILT = "vllm"
@@ -58,11 +58,20 @@ def components_of(
             distribution it is, or a patch is of nothing in it.
     """
     wheels = _environment(survey, lock, base=base, lock_label=f"{label_prefix}.lock_digest").wheels
-    infos = _infos(survey.texts)
+    infos = infos_of(survey.texts)
     _check_patches(survey.image, patches, {one.name for one in wheels})
-    distribution = _distribution(survey)
-    python = [_of_wheel(survey, wheel, infos, patches) for wheel in wheels]
+    python = [of_wheel(survey, wheel, infos, patches) for wheel in wheels]
     _check_trimmed(survey, {one.name for one in python if one.trimmed}, f"{label_prefix}.trimmed")
+    return bill_with(survey, python, os_packages, reference=reference)
+
+
+def bill_with(survey: Survey, python: Sequence[Component], os_packages: Sequence[OsPackage], *, reference: str) -> Bill:
+    """The bill of an image with all that is no package of the operating system.
+
+    Raises:
+        ImageError: see `components_of`.
+    """
+    distribution = _distribution(survey)
     debian = [_of_os(package, distribution) for package in os_packages]
     digest = checked_digest(survey.image, survey.digest)
     return Bill(
@@ -72,13 +81,19 @@ def components_of(
         address=_address(survey),
         purl=image_purl(reference, digest, _architecture(survey)),
         labels=tuple(sorted(survey.labels)),
-        licence=licence_of({"license": _label(survey, OCI + "licenses")}),
+        licence=licence_of({"license": label_of(survey, OCI + "licenses")}),
         distribution=distribution,
         components=tuple(sorted([*python, *debian], key=lambda one: one.purl)),
     )
 
 
-def _of_wheel(survey: Survey, wheel: Wheel, infos: Mapping[_Info, str], patches: Sequence[Patch]) -> Component:
+def of_wheel(survey: Survey, wheel: Wheel, infos: Mapping[Info, str], patches: Sequence[Patch]) -> Component:
+    """A package that was installed from a wheel.
+
+    Args:
+        infos: as `infos_of` has them.
+        patches: of all components.
+    """
     key = (wheel.name, canonicalize_version(wheel.version))
     metadata = infos.get((*key, "METADATA"))
     trimmed = infos.get((*key, "TRIMMED.json"))
@@ -120,7 +135,7 @@ def _of_os(package: OsPackage, distribution: Distribution) -> Component:
 
 def _origin(survey: Survey) -> Origin:
     """What vLLM's wheel was built from, as the labels say."""
-    commit, repository = _label(survey, OCI + "revision"), _label(survey, OCI + "source")
+    commit, repository = label_of(survey, OCI + "revision"), label_of(survey, OCI + "source")
     located = purl("generic", _BUILT, commit, vcs_url=f"git+{repository}@{commit}")
     return Origin(name=_BUILT, version=commit, repository=repository, purl=located)
 
@@ -129,7 +144,7 @@ def _origin(survey: Survey) -> Origin:
 
 
 def _environment(survey: Survey, lock: Lock, *, base: str, lock_label: str) -> Environment:
-    said, digest = _label(survey, lock_label), lock_digest(lock)
+    said, digest = label_of(survey, lock_label), lock_digest(lock)
     if said != digest:
         raise ImageError(
             f"{survey.image}: was made from the lock {said}, but that of {lock.tag} is {digest}; expected the lock of "
@@ -143,7 +158,7 @@ def _environment(survey: Survey, lock: Lock, *, base: str, lock_label: str) -> E
 
 
 def _check_trimmed(survey: Survey, found: Collection[str], key: str) -> None:
-    label = _label(survey, key)
+    label = label_of(survey, key)
     said = set() if label == NONE else set(label.split(","))
     if said != found:
         raise ImageError(
@@ -158,7 +173,12 @@ def _check_patches(where: str, patches: Sequence[Patch], names: Collection[str])
             raise ImageError(f"{where}: {one.file} is a patch of {one.component!r}, which is none of its packages")
 
 
-def _label(survey: Survey, key: str) -> str:
+def label_of(survey: Survey, key: str) -> str:
+    """What a label says.
+
+    Raises:
+        ImageError: the image does not have it.
+    """
     value = dict(survey.labels).get(key)
     if value is None:
         raise ImageError(f"{survey.image}: has no label {key}, expected one as on all images of this project")
@@ -168,7 +188,7 @@ def _label(survey: Survey, key: str) -> str:
 def _created(survey: Survey) -> str:
     """Both formats want a date of this form, SPDX even in UTC: https://spdx.github.io/spdx-spec/v2.3/, section 6.9."""
     key = OCI + "created"
-    date = _label(survey, key)
+    date = label_of(survey, key)
     if not _is_date(date):
         raise ImageError(f"{survey.image}: label {key}: got {date!r}, expected a date as in YYYY-MM-DDThh:mm:ssZ")
     return date
@@ -192,7 +212,7 @@ def _architecture(survey: Survey) -> str:
 
 def _address(survey: Survey) -> str:
     key = OCI + "url"
-    address = _label(survey, key)
+    address = label_of(survey, key)
     if not _ADDRESS.fullmatch(address):
         raise ImageError(f"{survey.image}: label {key}: got {address!r}, expected an http address without a fragment")
     return address.rstrip("/")
@@ -215,9 +235,9 @@ def _distribution(survey: Survey) -> Distribution:
 # ---- what stands beside a RECORD
 
 
-def _infos(texts: Iterable[str]) -> dict[_Info, str]:
+def infos_of(texts: Iterable[str]) -> dict[Info, str]:
     """Path of each METADATA and TRIMMED.json of an installed distribution; of two for one version, the first."""
-    found: dict[_Info, str] = {}
+    found: dict[Info, str] = {}
     for path in sorted(texts):
         if match := _INFO.fullmatch(path):
             name, version, file = match.groups()

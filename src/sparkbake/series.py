@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 
@@ -11,14 +13,13 @@ from sparkbake.patches import (
     Patch,
     Release,
     Series,
+    Spared,
     Topic,
     Waived,
     Waiver,
     coverage_faults,
-    headers_of,
-    text_faults,
-    touched_by,
 )
+from sparkbake.patchfiles import headers_of, text_faults, touched_by
 from sparkbake.versions import is_specifier, is_version
 
 _PATCH_NAME = r"\d{4}-[a-z0-9]+(?:-[a-z0-9]+)*\.patch"
@@ -34,8 +35,14 @@ def load_series(folder: Path) -> Series:
     Raises:
         MatrixError: with every fault, each with line, column and key path.
     """
-    texts = {path.name: read_text(path) for path in sorted(folder.glob("*.patch"))}
-    return parse_series(read_text(folder / "series.yaml"), f"{folder.name}/series.yaml", texts, component=folder.name)
+    texts = tuple((path.name, read_text(path)) for path in sorted(folder.glob("*.patch")))
+    return _parse_once(read_text(folder / "series.yaml"), f"{folder.name}/series.yaml", texts, folder.name)
+
+
+# One command asks for it once a row, and the same text is the same value.
+@lru_cache(maxsize=4)
+def _parse_once(text: str, name: str, files: tuple[tuple[str, str], ...], component: str) -> Series:
+    return parse_series(text, name, dict(files), component=component)
 
 
 def parse_series(text: str, name: str, files: Mapping[str, str], *, component: str) -> Series:
@@ -58,7 +65,10 @@ def parse_series(text: str, name: str, files: Mapping[str, str], *, component: s
             *(_waiver(one, "not-needed", topics.keys) for one in root.items_or_empty("not_needed")),
             *(_waiver(one, "not-possible", topics.keys) for one in root.items_or_empty("not_possible")),
         ),
+        spared=(),
     )
+    variants = tuple(sorted({one.variant for one in series.topics if one.variant}))
+    series = replace(series, spared=tuple(_spared(one, variants) for one in root.items_or_empty("spared")))
     for version, _why in series.pending:
         if version in releases.keys:
             pending.fault(version, "stands under releases, too; remove one of them")
@@ -170,6 +180,18 @@ def _waiver(fields: Fields, kind: Waived, topics: tuple[str, ...]) -> Waiver:
     )
     fields.done()
     return waiver
+
+
+def _spared(fields: Fields, variants: tuple[str, ...]) -> Spared:
+    spared = Spared(
+        variant=fields.choice("variant", variants or ("none",)),
+        family=fields.text("family", pattern=r"[A-Z][A-Z0-9_]*", expected="a family as `nox -s kernels` names it"),
+        releases=_specifier(fields),
+        because=fields.text("because"),
+        evidence=fields.text("evidence"),
+    )
+    fields.done()
+    return spared
 
 
 def _topic_name(fields: Fields, topics: tuple[str, ...]) -> str:

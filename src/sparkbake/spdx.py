@@ -73,10 +73,14 @@ def _distribution(distribution: Distribution) -> dict[str, Any]:
 def _package(component: Component, distribution: Distribution) -> dict[str, Any]:
     wheel = component.wheel
     return {
-        **_named("Python" if wheel else "OS", component.name, component.purl),
+        **_named(
+            "OS" if component.is_os else "Compiled" if component.is_compiled else "Python",
+            component.name,
+            component.purl,
+        ),
         "versionInfo": component.version,
         # Who distributes it. Its maintainer is a person or a group, and SPDX would want to know which.
-        "supplier": None if wheel else f"Organization: {distribution.name}",
+        "supplier": f"Organization: {distribution.name}" if component.is_os else None,
         "packageFileName": wheel.file if wheel else None,
         "checksums": [{"algorithm": "SHA256", "checksumValue": wheel.sha256}] if wheel else [],
         "licenseDeclared": _licence_id(component.licence),

@@ -3,7 +3,6 @@
 import argparse
 import json
 import posixpath
-import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -11,13 +10,13 @@ from dataclasses import asdict
 from sparkbake.comparing import open_contents
 from sparkbake.devicecode import VERDICTS, Tally
 from sparkbake.inventory import DeviceFile, Inventory, inventory_of
+from sparkbake.paths import shown
 from sparkbake.project import open_project
 from sparkbake.survey import read_survey
 from sparkbake.tables import print_table, say
 
 SCHEMA = 1
 
-_SITE = re.compile(r"^.*/(?:site|dist)-packages/")
 _HEADERS = ("package", "file", "verdict", "containers", "SASS", "PTX", "MB")
 
 
@@ -71,7 +70,7 @@ def print_inventory(found: Inventory) -> None:
     if found.unread:
         print_table(
             ("file", "why"),
-            [(_shown(one.path), one.why) for one in found.unread],
+            [(shown(one.path), one.why) for one in found.unread],
             title=f"{len(found.unread)} ELF files that could not be read",
         )
     print(last_line(found))
@@ -88,7 +87,7 @@ def _folded(files: Iterable[DeviceFile]) -> list[list[DeviceFile]]:
 
 def _row(some: Sequence[DeviceFile]) -> tuple[str, ...]:
     first = some[0]
-    place = f"{_shown(posixpath.dirname(first.path))}/ ({len(some)} cubins)" if len(some) > 1 else _shown(first.path)
+    place = f"{shown(posixpath.dirname(first.path))}/ ({len(some)} cubins)" if len(some) > 1 else shown(first.path)
     return (
         first.package,
         place,
@@ -111,11 +110,6 @@ def _names(some: Iterable[Tally]) -> str:
     """The architectures, each once: "75 80 90a 120f"."""
     names = dict.fromkeys(one.name.removeprefix("sm_").removeprefix("compute_") for one in some)
     return " ".join(sorted(names, key=lambda name: (len(name.rstrip("af")), name))) or "-"
-
-
-def _shown(path: str) -> str:
-    """A path that fits into a table: without what is before the packages; a name that is no UTF-8 must not end it."""
-    return _SITE.sub("", path).encode(errors="backslashreplace").decode()
 
 
 def _size(some: Iterable[DeviceFile]) -> int:

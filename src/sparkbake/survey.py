@@ -4,7 +4,7 @@ import hashlib
 import posixpath
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -19,6 +19,7 @@ from sparkbake.fatbin import SECTIONS, cubin_code, find_containers, read_contain
 from sparkbake.fatbin import Code as Piece
 from sparkbake.imageinfo import Entry, LayerInfo, layer_name
 from sparkbake.images import OpenImage
+from sparkbake.paths import below_site
 from sparkbake.surveyed import Binary, Code, Seen, Survey, Unread
 
 # A larger file is read through a temporary one.
@@ -55,13 +56,21 @@ def is_text(path: str) -> bool:
     return _TEXT.fullmatch(path) is not None
 
 
-def read_survey(image: OpenImage, name: str, say: Callable[[str], None], *, compute_capability: str) -> Survey:
+def read_survey(
+    image: OpenImage,
+    name: str,
+    say: Callable[[str], None],
+    *,
+    compute_capability: str,
+    also: Collection[str] = (),
+) -> Survey:
     """Read every file of every layer, lowest first.
 
     Args:
         name: of the image, for messages.
         say: told of each layer that is read: a gigabyte takes some seconds.
         compute_capability: of the chip, "12.1".
+        also: paths below site-packages of files whose content is kept, too.
 
     Raises:
         ImageError: a layer is damaged.
@@ -71,7 +80,7 @@ def read_survey(image: OpenImage, name: str, say: Callable[[str], None], *, comp
 
     def read(at: int, info: LayerInfo) -> _Layer:
         say(f"reading layer {at} of {len(image.info.layers)} of {name} ({info.size_bytes / 1e6:.0f} MB)")
-        return _read_layer(image, info, names[info.digest], chip)
+        return _read_layer(image, info, names[info.digest], chip, also)
 
     whole = _Layer()
     # Unpacking and hashing, which is most of the work, run beside each other.
@@ -90,7 +99,7 @@ def read_survey(image: OpenImage, name: str, say: Callable[[str], None], *, comp
     )
 
 
-def _read_layer(image: OpenImage, info: LayerInfo, name: str, chip: int) -> _Layer:
+def _read_layer(image: OpenImage, info: LayerInfo, name: str, chip: int, also: Collection[str]) -> _Layer:
     layer = _Layer()
     copied = layer_name(info)
     for entry, chunks in image.contents(info):
@@ -102,7 +111,8 @@ def _read_layer(image: OpenImage, info: LayerInfo, name: str, chip: int) -> _Lay
         sha256 = md5 = ""
         if entry.kind == "file":
             with tempfile.SpooledTemporaryFile(max_size=_MOST_IN_MEMORY_BYTES) as file:
-                sha256, md5 = _hashes(layer, entry, chunks, file, with_md5=copied is None)
+                is_kept = is_text(entry.path) or below_site(entry.path) in also
+                sha256, md5 = _hashes(layer, entry, chunks, file, is_kept=is_kept, with_md5=copied is None)
                 if file.tell():
                     _note_binary(layer, entry, file, info.digest, chip)
         layer.seen[entry.path] = Seen(entry=replace(entry, sha256=sha256), layer=info.digest, layer_name=name, md5=md5)
@@ -110,15 +120,15 @@ def _read_layer(image: OpenImage, info: LayerInfo, name: str, chip: int) -> _Lay
 
 
 def _hashes(
-    layer: _Layer, entry: Entry, chunks: Iterator[bytes], file: IO[bytes], *, with_md5: bool
+    layer: _Layer, entry: Entry, chunks: Iterator[bytes], file: IO[bytes], *, is_kept: bool, with_md5: bool
 ) -> tuple[str, str]:
-    """SHA-256 and MD5 of a file's content; keeps it if it is a text, and writes it to `file` if it is an ELF file.
+    """SHA-256 and MD5 of a file's content; keeps it if it is to be, and writes it to `file` if it is an ELF file.
 
     Args:
         with_md5: dpkg alone notes it, and is not in layers that our recipes copy; else "".
     """
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    kept = bytearray() if is_text(entry.path) else None
+    kept = bytearray() if is_kept else None
     first = next(chunks, b"")
     is_binary = first.startswith(MAGIC)
     for chunk in chain([first], chunks):

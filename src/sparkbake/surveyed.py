@@ -89,7 +89,8 @@ class Survey:
         digest: of the manifest.
         config: of the image as canonical JSON.
         seen: path to entry, of everything: files, folders, links, hard links. In the order of the paths.
-        texts: path to content, of the small files that say something of others (see `survey.is_text`).
+        texts: path to content, of the small files that say something of others (see `survey.is_text`), and of those
+            that were asked for.
         binaries: path to ELF file; a hard link has none of its own.
     """
 

@@ -40,19 +40,21 @@ def _shown(text: str) -> str:
     return escape(text.encode(errors="backslashreplace").decode())
 
 
-def row_cells(row: Row, locked: str) -> tuple[str, ...]:
-    """Tag, strategy, foundation, transformers, overrides, locked."""
+def row_cells(row: Row, locked: str, open_pins: Sequence[str] = (), *, variants: Sequence[str] = ()) -> tuple[str, ...]:
+    """What `ROW_HEADERS` says; of open pins the number."""
     return (
         row.tag,
         row.release.strategy.value,
+        ", ".join(variants),
         row.foundation.name,
         row.variant.transformers,
         overrides_label(row.overrides),
         locked,
+        str(len(open_pins)) if open_pins else "",
     )
 
 
-ROW_HEADERS = ("tag", "strategy", "foundation", "transformers", "overrides", "locked")
+ROW_HEADERS = ("tag", "strategy", "variants", "foundation", "transformers", "overrides", "locked", "open pins")
 
 
 def markdown_images(rows: Sequence[Row]) -> str:
@@ -81,10 +83,22 @@ def markdown_records(records: Iterable[tuple[str, str, Expected, bool]]) -> str:
     Args:
         records: tag, base name, record, and whether matrix, lock and recipes still are what it was recorded of.
     """
-    lines = ["| tag | base | digest | layers | GB compressed | of what is here now |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| tag | base | digest | layers | GB compressed | largest layer | GB on disk | without trims "
+        "| of what is here now |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for tag, base, one, current in records:
-        size, now = f"{one.compressed_bytes / 1e9:.2f}", "yes" if current else "no, of an earlier state"
-        lines.append(f"| `{tag}` | {base} | `{one.digest}` | {len(one.layers)} | {size} | {now} |")
+        disk, trimmed = one.disk_bytes, one.trimmed_bytes
+        sizes = (
+            one.compressed_bytes,
+            max(layer.compressed_bytes for layer in one.layers),
+            disk,
+            None if disk is None or trimmed is None else disk + trimmed,
+        )
+        shown = " | ".join("not recorded" if size is None else f"{size / 1e9:.2f}" for size in sizes)
+        now = "yes" if current else "no, of an earlier state"
+        lines.append(f"| `{tag}` | {base} | `{one.digest}` | {len(one.layers)} | {shown} | {now} |")
     return "\n".join(lines) + "\n"
 
 

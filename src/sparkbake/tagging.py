@@ -1,7 +1,7 @@
 """Read of the matrix which tags move, and say where each of them belongs: its section `publish`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -10,7 +10,8 @@ from sparkbake.fields import Fields
 
 _PLACEHOLDER = re.compile(r"\{(.*?)\}")
 _PLACEHOLDERS = ("minor", "variant")
-_HOST = r"[a-z0-9]+(?:[.-][a-z0-9]+)*(?::\d+)?"
+# A registry, with its port if need be: https://github.com/distribution/reference, grammar of names.
+HOST = r"[a-z0-9]+(?:[.-][a-z0-9]+)*(?::\d+)?"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,15 +37,17 @@ class Withdrawn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tagging:
-    """All that the matrix says about tags in a registry.
+    """All that the matrix says about what a registry gets.
 
     Attributes:
         hosts: registry as image names have it to the host that answers for it, where these are two.
+        base: that published images of rows which are installed from wheels stand on; None where nothing says so.
     """
 
     moving: tuple[Moving, ...]
     withdrawn: tuple[Withdrawn, ...]
     hosts: tuple[tuple[str, str], ...]
+    base: str | None = None
 
 
 def read_tagging(fields: Fields) -> Tagging:
@@ -58,6 +61,7 @@ def read_tagging(fields: Fields) -> Tagging:
         moving=moving,
         withdrawn=tuple(_withdrawn(one) for one in fields.items_or_empty("withdrawn")),
         hosts=tuple((name, _host(hosts, name)) for name in hosts.keys),
+        base=fields.text_or_none("base", pattern=".+", expected="the name of a base"),
     )
     fields.done()
     return tagging
@@ -84,7 +88,7 @@ def _withdrawn(fields: Fields) -> Withdrawn:
 
 
 def _host(hosts: Fields, name: str) -> str:
-    return hosts.text(name, pattern=_HOST, expected="a host such as registry.example:5000")
+    return hosts.text(name, pattern=HOST, expected="a host such as registry.example:5000")
 
 
 def tags_of(tagging: Tagging, tag: str, *, release: str, major: int) -> tuple[str, ...]:
@@ -102,15 +106,27 @@ def tags_of(tagging: Tagging, tag: str, *, release: str, major: int) -> tuple[st
     return tuple(_PLACEHOLDER.sub(lambda found: placeholders[found[1]], one.template) for one in tagging.moving)
 
 
-def check_tagging(tagging: Tagging, rows: Mapping[str, Sequence[str]], fields: Fields) -> None:
-    """Report a withdrawn row that there is none of, and a moving tag that is a row's own.
+def check_tagging(
+    tagging: Tagging,
+    rows: Mapping[str, Sequence[str]],
+    fields: Fields,
+    *,
+    bases: Sequence[str],
+    variants: Collection[str] = (),
+) -> None:
+    """Report a base and a withdrawn row that there is none of, and a moving tag that is a row's own.
 
     Args:
-        rows: tag of each row to the moving tags that may name it.
+        bases: names of all that there are.
+        variants: tags of what rows can be compiled as, too.
+        rows: tag of each row, and each that it replaces, to the moving tags that may name it.
         fields: the section.
     """
+    if tagging.base is not None and tagging.base not in bases:
+        fields.fault("base", f"got '{tagging.base}', expected one of {', '.join(bases)}")
     for one in tagging.withdrawn:
         if one.tag not in rows:
             fields.fault("withdrawn", f"got '{one.tag}', expected the tag of a row; correct or remove it")
-    for name in sorted({name for names in rows.values() for name in names}.intersection(rows)):
-        fields.fault("moving", f"gives '{name}', which is the tag of a row and never moves; choose another")
+    for name in sorted({name for names in rows.values() for name in names}.intersection({*rows, *variants})):
+        kind = "row" if name in rows else "variant"
+        fields.fault("moving", f"gives '{name}', which is the tag of a {kind} and never moves; choose another")

@@ -29,6 +29,7 @@ from sparkbake.moecompile import compile_config, kernel_sources, prepare
 from sparkbake.moeread import ConfigFile, Configs, read_configs
 from sparkbake.moeresources import COLUMNS, Compiled, findings_of, rows
 from sparkbake.moerules import Kernel, parse_rules
+from sparkbake.paths import shown
 from sparkbake.project import Project, open_project
 from sparkbake.tables import print_table, say
 
@@ -36,7 +37,6 @@ SCHEMA = 1
 BATCHES = tuple(2**power for power in range(13))  # 1 to 4096
 
 _Checked = tuple[ConfigFile, Sequence[Finding]]
-_SITE = re.compile(r"^.*/(?:site|dist)-packages/")
 
 
 def moe(options: argparse.Namespace) -> int:
@@ -217,16 +217,14 @@ def print_answer(
             print_table(("tokens", "entry"), [(str(one), str(chosen_rung(rungs, one))) for one in BATCHES])
             print()
     if checked:
-        rows = [
-            (_shown(one.path), one.sha256[:12], str(len(ladder(one.text))), _count(found)) for one, found in checked
-        ]
+        rows = [(shown(one.path), one.sha256[:12], str(len(ladder(one.text))), _count(found)) for one, found in checked]
         print_table(("config", "sha256", "entries", "check"), rows, title=None if answer else title)
     findings = [one for _file, found in checked for one in found]
     if findings:
         print_table(
             ("finding", "severity", "file", "found", "expected", "what to do"),
             [
-                (one.id, one.severity, _shown(posixpath.basename(one.subject)), one.found, one.expected, one.remedy)
+                (one.id, one.severity, shown(posixpath.basename(one.subject)), one.found, one.expected, one.remedy)
                 for one in findings
             ],
             title=f"{len(findings)} findings",
@@ -241,14 +239,9 @@ def _answer_rows(answer: Answer) -> list[tuple[str, str]]:
         ("experts on each GPU", f"{shape.experts} with an inner size of {shape.intermediate}"),
         ("dtype, blocks", f"{shape.dtype or 'none in the name'}, {blocks}"),
         ("name", answer.name),
-        *(("looks for", _shown(path)) for path in answer.looked_in),
+        *(("looks for", shown(path)) for path in answer.looked_in),
         ("kernel", _kernel_line(answer.kernel)),
     ]
-
-
-def _shown(path: str) -> str:
-    """A path without what is before the packages; a name that is no UTF-8 must not end the output."""
-    return _SITE.sub("", path).encode(errors="backslashreplace").decode()
 
 
 def _kernel_line(kernel: Kernel | None) -> str:
@@ -274,7 +267,7 @@ def last_line(configs: Configs, answer: Answer | None) -> str:
     if answer.state == "unread":
         return f"{who} looks for no config: {answer.why}"
     deed = (
-        f"opens {_shown(answer.found.path)}"
+        f"opens {shown(answer.found.path)}"
         if answer.found
         else "falls to its defaults and warns: 'Using default MoE config'"
     )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sparkbake.errors import VerifyError
 from sparkbake.findings import Finding, Waived, of_build
 from sparkbake.model import Component, Pairs, Target
+from sparkbake.sourcemodel import SourceTarget
 from sparkbake.versions import is_same_cuda, same_version
 
 SCHEMA = 1
@@ -16,9 +17,30 @@ Programs = Literal["natively", "under emulation", "not run"]
 # What recipes/scripts/probe.py prints: check to {"value": ...} or {"error": ...}, and "seconds".
 Probe = Mapping[str, Mapping[str, Any]]
 
-_MACHINES = {"linux/arm64": "aarch64", "linux/amd64": "x86_64"}
+MACHINES = {"linux/arm64": "aarch64", "linux/amd64": "x86_64"}
 # Checks of the probe whose value is fact enough: they must only not fail.
-_MUST_RUN = ("gcc", "g++", "python_headers", "ray_command", "libraries", "linkable", "nvcc", "ptxas_for_chip")
+MUST_RUN = ("gcc", "g++", "python_headers", "ray_command", "libraries", "linkable", "nvcc", "ptxas_for_chip")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promise:
+    """What the programs of an image are to say of themselves, whichever way it is made.
+
+    Attributes:
+        tag: of the row that makes it anew.
+        runs: checks of the probe that must not fail.
+        says: check to what it must say; Python and ptxas may be of a later patch level.
+        packages: normalised name to version, of all that are installed.
+        versions: component to version.
+        modules: what must import; sorted, each once.
+    """
+
+    tag: str
+    runs: tuple[str, ...]
+    says: Pairs
+    packages: Mapping[str, str]
+    versions: Mapping[str, str]
+    modules: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,16 +75,38 @@ class Report:
 
 def judge_probe(target: Target, probe: Probe, components: Sequence[Component]) -> tuple[Finding, ...]:
     """Hold what recipes/scripts/probe.py printed inside an image against its plan."""
+    return (*judge_promise(_promise(target), probe), *_components(target, probe, components), *_trims(target, probe))
+
+
+def judge_promise(promise: Promise, probe: Probe) -> tuple[Finding, ...]:
+    """Hold what recipes/scripts/probe.py printed inside an image against what it is to print, in any image."""
     return (
-        *_programs(target, probe),
-        *_packages(target, probe),
-        *_components(target, probe, components),
-        *_torch(target, probe),
-        *_trims(target, probe),
+        *_programs(promise, probe),
+        *_packages(promise, probe),
+        *_torch(promise, probe),
+        *_imports(promise, probe),
     )
 
 
-def judge_identity(target: Target, digest: str, built_digest: str | None) -> tuple[Finding, ...]:
+def _promise(target: Target) -> Promise:
+    versions = dict(target.versions)
+    return Promise(
+        tag=target.tag,
+        runs=MUST_RUN,
+        says=(
+            ("machine", MACHINES[target.platform]),
+            ("import_vllm", versions["vllm"]),
+            ("vllm_command", versions["vllm"]),
+            ("python", target.environment.python),
+            ("ptxas", versions["cuda"]),
+        ),
+        packages={one.name: one.version for one in target.environment.wheels},
+        versions=versions,
+        modules=modules_of(target),
+    )
+
+
+def judge_identity(target: Target | SourceTarget, digest: str, built_digest: str | None) -> tuple[Finding, ...]:
     """Hold the image that is looked at against the build that is being verified.
 
     Args:
@@ -113,36 +157,28 @@ def is_clean_report(text: str, *, digest: str, checks_digest: str, today: str) -
     )
 
 
-def _programs(target: Target, probe: Probe) -> Iterator[Finding]:
-    for name in _MUST_RUN:
+def _programs(promise: Promise, probe: Probe) -> Iterator[Finding]:
+    for name in promise.runs:
         if "value" not in probe.get(name, {}):
-            yield of_build("program", name, tag=target.tag, found=_value(probe, name), expected="runs")
-    versions = dict(target.versions)
-    wanted = {
-        "machine": _MACHINES[target.platform],
-        "import_vllm": versions["vllm"],
-        "vllm_command": versions["vllm"],
-        "python": target.environment.python,
-        "ptxas": versions["cuda"],
-    }
-    for name, expected in wanted.items():
+            yield of_build("program", name, tag=promise.tag, found=_value(probe, name), expected="runs")
+    for name, expected in promise.says:
         found = _value(probe, name)
         if found != expected and not (name in ("python", "ptxas") and _same_minor(found, expected)):
-            yield of_build("program", name, tag=target.tag, found=found, expected=expected)
+            yield of_build("program", name, tag=promise.tag, found=found, expected=expected)
 
 
-def _packages(target: Target, probe: Probe) -> Iterator[Finding]:
+def _packages(promise: Promise, probe: Probe) -> Iterator[Finding]:
     """Every locked package at its version, and no other."""
     installed = probe.get("distributions", {}).get("value")
     if not isinstance(installed, dict):
         found = _value(probe, "distributions")
-        yield of_build("program", "distributions", tag=target.tag, found=found, expected="a list of packages")
+        yield of_build("program", "distributions", tag=promise.tag, found=found, expected="a list of packages")
         return
-    locked = {one.name: one.version for one in target.environment.wheels}
+    locked = promise.packages
     for name in sorted({*locked, *installed}):
         if not _agree(installed.get(name), locked.get(name)):
             found, expected = installed.get(name, "nothing"), locked.get(name, "nothing")
-            yield of_build("package", name, tag=target.tag, found=found, expected=expected)
+            yield of_build("package", name, tag=promise.tag, found=found, expected=expected)
 
 
 def _components(target: Target, probe: Probe, components: Sequence[Component]) -> Iterator[Finding]:
@@ -155,12 +191,12 @@ def _components(target: Target, probe: Probe, components: Sequence[Component]) -
             yield of_build("component", one.name, tag=target.tag, found=found or "nothing", expected=expected)
 
 
-def _torch(target: Target, probe: Probe) -> Iterator[Finding]:
+def _torch(promise: Promise, probe: Probe) -> Iterator[Finding]:
     said = probe.get("torch", {}).get("value")
     if not isinstance(said, dict):
-        yield of_build("program", "torch", tag=target.tag, found=_value(probe, "torch"), expected="imports")
+        yield of_build("program", "torch", tag=promise.tag, found=_value(probe, "torch"), expected="imports")
         return
-    versions, version = dict(target.versions), str(said.get("version"))
+    versions, version = promise.versions, str(said.get("version"))
     faults = {
         "version": (version, versions["torch"], not _agree(version, versions["torch"])),
         # Cubins of sm_120 run on compute capability 12.1: the same major, an equal or lower minor.
@@ -170,6 +206,9 @@ def _torch(target: Target, probe: Probe) -> Iterator[Finding]:
             not any(arch.startswith(("sm_120", "sm_121")) for arch in said.get("arches", [])),
         ),
     }
+    # torch leaves out what it did not find when it was compiled.
+    for name, what in (("cudnn", "cuDNN"), ("lapack", "LAPACK")):
+        faults[what] = ("none", "compiled in", not said.get(name))
     if "nccl" in versions:
         nccl = str(said.get("nccl"))
         faults["NCCL"] = (nccl, versions["nccl"], not _agree(nccl, versions["nccl"]))
@@ -180,7 +219,7 @@ def _torch(target: Target, probe: Probe) -> Iterator[Finding]:
         faults["CUDA"] = (cuda, versions["cuda"], not is_same_cuda(cuda, versions["cuda"]))
     for subject, (found, expected, wrong) in faults.items():
         if wrong:
-            yield of_build("torch", subject, tag=target.tag, found=found, expected=expected)
+            yield of_build("torch", subject, tag=promise.tag, found=found, expected=expected)
 
 
 def modules_of(target: Target) -> tuple[str, ...]:
@@ -189,20 +228,27 @@ def modules_of(target: Target) -> tuple[str, ...]:
 
 
 def _trims(target: Target, probe: Probe) -> Iterator[Finding]:
-    """The image lacks files of just the packages that the plan trims, and what uses the rest of them imports."""
-    said, tried = (probe.get(name, {}).get("value") for name in ("trimmed", "imports"))
-    if not isinstance(said, dict) or not isinstance(tried, dict):
-        name = "imports" if isinstance(said, dict) else "trimmed"
-        yield of_build("program", name, tag=target.tag, found=_value(probe, name), expected="runs")
+    """The image lacks files of just the packages that the plan trims."""
+    said = probe.get("trimmed", {}).get("value")
+    if not isinstance(said, dict):
+        yield of_build("program", "trimmed", tag=target.tag, found=_value(probe, "trimmed"), expected="runs")
         return
     planned = {one.package for one in target.trims}
     states = {True: "some files are left out", False: "whole"}
     for name in sorted(planned.symmetric_difference(said)):
         yield of_build("trim", name, tag=target.tag, found=states[name in said], expected=states[name in planned])
-    for name in modules_of(target):
+
+
+def _imports(promise: Promise, probe: Probe) -> Iterator[Finding]:
+    """What uses what is left of packages imports, and what is compiled here does."""
+    tried = probe.get("imports", {}).get("value")
+    if not isinstance(tried, dict):
+        yield of_build("program", "imports", tag=promise.tag, found=_value(probe, "imports"), expected="runs")
+        return
+    for name in promise.modules:
         if tried.get(name) != "imports":
             found = str(tried.get(name, "not tried"))
-            yield of_build("import", name, tag=target.tag, found=found, expected="imports")
+            yield of_build("import", name, tag=promise.tag, found=found, expected="imports")
 
 
 def probe_facts(probe: Probe) -> Pairs:

@@ -8,28 +8,45 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sparkbake.attest import digest_in_bill
 from sparkbake.comparing import source_of
 from sparkbake.engine import EngineState, engine_state, local_image, run_python
 from sparkbake.errors import UsageError, VerifyError
-from sparkbake.examine import Examined, examine
-from sparkbake.findings import judge
+from sparkbake.examine import Examined
 from sparkbake.images import OpenImage, open_image
-from sparkbake.labels import NONE, OCI
 from sparkbake.lockfile import canonical, sha256_of
-from sparkbake.model import Pairs, Plan, Row, Target
+from sparkbake.looks import (
+    Planned,
+    compiled_images,
+    examine_image,
+    facts_in,
+    judge_programs,
+    modules_in,
+    plan_digest_of,
+    planned_of,
+    row_of,
+    settle,
+    target_in,
+    target_of,
+    texts_of,
+)
+from sparkbake.materials import bill_of
+from sparkbake.model import Row, Strategy, Target
 from sparkbake.project import Project, open_project, write_file
-from sparkbake.resolve import trims_of
 from sparkbake.saving import save_image
+from sparkbake.sourceimage import CompiledImage
+from sparkbake.sourcemodel import SourceTarget
+from sparkbake.spdx import spdx_json
 from sparkbake.survey import read_survey
+from sparkbake.surveyed import Survey
 from sparkbake.tables import print_report, say
+from sparkbake.variants import NOT_COMPILED
 from sparkbake.verify import (
     Probe,
     Programs,
     Report,
     is_clean_report,
     judge_identity,
-    judge_probe,
-    modules_of,
     parse_probe,
     probe_facts,
     report_json,
@@ -48,12 +65,11 @@ def verify_images(options: argparse.Namespace) -> int:
         if source.kind != "file":
             raise UsageError(f"got '{asked}', expected a TAG of the engine, a pattern of tags, or oci:FILE")
     asked_tags = [one for one in options.images if one not in named]
-    rows = project.select(asked_tags) if asked_tags else ()
-    targets = [_target_in_engine(project, row) for row in rows]
+    planned = _in_engine(project, project.select(asked_tags) if asked_tags else (), options.variant)
     status = verify_files(project, {Path(one.place): None for one in sources}, as_json=options.json)
-    if targets:
+    if planned:
         state = engine_state()
-        reports = (_verify(project, one, state, None, run=options.run) for one in targets)
+        reports = (_verify(project, one, state, None, run=options.run) for one in planned)
         status |= _status(project, reports, as_json=options.json)
     return status
 
@@ -69,18 +85,19 @@ def verify_files(project: Project, files: Mapping[Path, str | None], *, as_json:
 
 
 def verify_built(
-    project: Project, targets: Sequence[Target], state: EngineState, digests: Mapping[str, str], *, as_json: bool
+    project: Project, images: Sequence[Planned], state: EngineState, digests: Mapping[str, str], *, as_json: bool
 ) -> int:
     """Look into images that were just built into the engine; 1 when an error is found, else 0.
 
     Args:
         digests: target name to the digest that the build gave.
     """
-    known = [one for one in targets if _is_known_clean(project, one, digests[one.name])]
+    named = [(one, target_in(one), digests[target_in(one).name]) for one in images]
+    known = [target for one, target, digest in named if _is_known_clean(project, one, digest)]
     for target in known:
         say(f"verify {target.tag}: this very image was found clean before: {report_path(project, target)}")
-    fresh = [one for one in targets if one not in known]
-    reports = (_verify(project, one, state, digests[one.name], run=True) for one in fresh)
+    fresh = ((one, digest) for one, target, digest in named if target not in known)
+    reports = (_verify(project, one, state, digest, run=True) for one, digest in fresh)
     return _status(project, reports, as_json=as_json)
 
 
@@ -107,22 +124,26 @@ def _written(project: Project, report: Report, *, as_json: bool) -> int:
 # ---- which plan an image is of
 
 
+def _in_engine(project: Project, rows: Sequence[Row], variant: str | None) -> list[Planned]:
+    """What images of the engine should be: those of rows, and of compiled rows the foundations, too, that are there."""
+    compiled = [row for row in rows if row.release.strategy is Strategy.SOURCE]
+    if variant is not None and (not rows or len(compiled) < len(rows)):
+        raise UsageError(f"--variant: {NOT_COMPILED}")
+    planned: list[Planned] = [_target_in_engine(project, row) for row in rows if row not in compiled]
+    for one in compiled_images(project, compiled, variant) if compiled else ():
+        if one.is_foundation and local_image(one.target.reference) is None:
+            say(f"{one.target.reference}: not in the engine, so that it is not looked at")
+            continue
+        planned.append(one)
+    return planned
+
+
 def _target_in_engine(project: Project, row: Row) -> Target:
-    reference = project.plan([row], project.matrix.bases[0]).targets[0].reference
+    reference = project.reference(row)
     image = local_image(reference)
     if image is None:
         raise VerifyError(f"{reference}: the engine has no such image; run `nox -s build -- {row.tag}`")
     return target_of(project, row, image.labels)
-
-
-def target_of(project: Project, row: Row, labels: Pairs) -> Target:
-    """What an image of a row should be: its base and whether it is trimmed are as its labels say."""
-    said = dict(labels)
-    named = said.get(OCI + "base.name")
-    bases = (one for one in project.matrix.bases if named is not None and named in (one.name, one.image))
-    base = next(bases, project.matrix.bases[0])
-    trimmed = said.get(f"{project.matrix.project.label_prefix}.trimmed") != NONE
-    return project.plan([row], base, trim=trimmed).targets[0]
 
 
 # ---- looking
@@ -130,19 +151,14 @@ def target_of(project: Project, row: Row, labels: Pairs) -> Target:
 
 def _verify_file(project: Project, path: Path, built_digest: str | None) -> Report:
     image = open_image(path, platform=project.matrix.chip.platform)
-    tag = dict(image.info.labels).get(OCI + "version", "")
-    row = next((one for one in project.rows if one.tag == tag), None)
-    if row is None:
-        raise VerifyError(
-            f"{path}: its label {OCI}version is '{tag}', expected a tag of the matrix; it is no image of this project"
-        )
-    target = target_of(project, row, image.info.labels)
+    planned = planned_of(project, image.info.labels, str(path))
+    target = target_in(planned)
     say(f"verify {target.tag}: reading {path}; its programs are not run, since it is not in the engine")
-    examined = _examine(project, target, image, str(path))
+    examined = examine_image(project, planned, _survey(project, planned, image, str(path)))
     findings = (*judge_identity(target, image.info.digest, built_digest), *examined.findings)
     return _report(
         project,
-        target,
+        planned,
         str(path),
         image.info.digest,
         programs="not run",
@@ -150,10 +166,11 @@ def _verify_file(project: Project, path: Path, built_digest: str | None) -> Repo
     )
 
 
-def _verify(project: Project, target: Target, state: EngineState, digest: str | None, *, run: bool) -> Report:
+def _verify(project: Project, planned: Planned, state: EngineState, digest: str | None, *, run: bool) -> Report:
+    target = target_in(planned)
     image = local_image(target.reference)
     if image is None:
-        raise VerifyError(f"{target.reference}: the engine has no such image; run `nox -s build -- {target.tag}`")
+        raise VerifyError(f"{target.reference}: the engine has no such image; run `nox -s build -- {row_of(planned)}`")
     project.build.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="verify-", dir=project.build) as folder:
         archive = Path(folder, "image.tar")
@@ -164,7 +181,8 @@ def _verify(project: Project, target: Target, state: EngineState, digest: str | 
                 f"{target.reference}: the engine has {image.digest} under this tag and saved {opened.info.digest}; "
                 "verify it again while nothing else builds"
             )
-        examined = _examine(project, target, opened, target.tag)
+        survey = _survey(project, planned, opened, target.tag)
+        examined = examine_image(project, planned, survey)
     findings = (*judge_identity(target, image.digest, digest), *examined.findings)
     facts = examined.facts
     programs: Programs = "not run"
@@ -172,42 +190,35 @@ def _verify(project: Project, target: Target, state: EngineState, digest: str | 
         programs = "under emulation" if target.platform.partition("/")[2] != state.architecture else "natively"
         slow = ", which takes some minutes" if programs == "under emulation" else ""
         say(f"verify {target.tag}: running its programs {programs}{slow}")
-        said = _probe(project, target)
-        findings += judge_probe(target, said, project.matrix.components)
+        said = _probe(project, planned)
+        findings += judge_programs(project, planned, said)
         facts += probe_facts(said)
-    return _report(
+    report = _report(
         project,
-        target,
+        planned,
         target.reference,
         image.digest,
         programs=programs,
         examined=Examined(findings=findings, facts=(("size", f"{image.size_bytes / 1e9:.2f} GB"), *facts)),
     )
+    if not report.errors:
+        compiled = planned if isinstance(planned, CompiledImage) else None
+        write_file(bill_path(project, target), spdx_json(bill_of(project, survey, compiled)))
+    return report
 
 
-def _examine(project: Project, target: Target, image: OpenImage, name: str) -> Examined:
+def _survey(project: Project, planned: Planned, image: OpenImage, name: str) -> Survey:
     chip = project.matrix.chip
-    survey = read_survey(image, name, say, compute_capability=chip.compute_capability)
-    context = project.contexts(Plan(targets=(target,)))[target.name]
-    return examine(
-        survey,
-        target,
-        context={str(one.path): one.content for one in context},
-        os_packages=project.os_packages(target),
-        rules=project.matrix.rules,
-        trims=trims_of(target.environment, project.matrix.trims),
-        components=project.matrix.components,
-        label_prefix=project.matrix.project.label_prefix,
-        compute_capability=chip.compute_capability,
-    )
+    return read_survey(image, name, say, compute_capability=chip.compute_capability, also=texts_of(planned))
 
 
-def _probe(project: Project, target: Target) -> Probe:
+def _probe(project: Project, planned: Planned) -> Probe:
+    target = target_in(planned)
     try:
         output = run_python(
             target.reference,
             _script(project),
-            modules_of(target),
+            modules_in(planned),
             platform=target.platform,
             timeout_s=_PROBE_TIMEOUT_S,
         )
@@ -218,24 +229,19 @@ def _probe(project: Project, target: Target) -> Probe:
 
 
 def _report(
-    project: Project, target: Target, reference: str, digest: str, *, programs: Programs, examined: Examined
+    project: Project, planned: Planned, reference: str, digest: str, *, programs: Programs, examined: Examined
 ) -> Report:
-    findings, waived = judge(
-        examined.findings,
-        project.matrix.rules.waivers,
-        release=dict(target.versions)["vllm"],
-        base=target.base.name,
-        today=today(),
-    )
+    target = target_in(planned)
+    findings, waived = settle(project, planned, examined.findings, today=today())
     return Report(
         tag=target.tag,
         name=target.name,
         reference=reference,
         digest=digest,
-        plan_digest=project.plan_digest(target),
-        checks_digest=checks_digest(project, target),
+        plan_digest=plan_digest_of(project, planned),
+        checks_digest=checks_digest(project, planned),
         programs=programs,
-        facts=(("digest", digest), *examined.facts),
+        facts=(("digest", digest), *facts_in(planned), *examined.facts),
         findings=findings,
         waived=waived,
     )
@@ -244,23 +250,24 @@ def _report(
 # ---- what was found before
 
 
-def _is_known_clean(project: Project, target: Target, digest: str) -> bool:
-    """Whether just this image was verified before: then a build need not look again."""
-    path = report_path(project, target)
-    if not path.exists():
+def _is_known_clean(project: Project, planned: Planned, digest: str) -> bool:
+    """Whether just this image was verified before, and billed: then a build need not look again."""
+    target = target_in(planned)
+    path, bill = report_path(project, target), bill_path(project, target)
+    if not (path.exists() and bill.exists() and digest_in_bill(bill.read_text(encoding="utf-8")) == digest):
         return False
     text = path.read_text(encoding="utf-8")
-    return is_clean_report(text, digest=digest, checks_digest=checks_digest(project, target), today=today())
+    return is_clean_report(text, digest=digest, checks_digest=checks_digest(project, planned), today=today())
 
 
 def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
-def checks_digest(project: Project, target: Target) -> str:
+def checks_digest(project: Project, planned: Planned) -> str:
     """Of all that looks at an image and decides what is wrong with it: the probe, the rules, and this program."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    looked = [_script(project), *modules_of(target), *(one.read_text(encoding="utf-8") for one in sources)]
+    looked = [_script(project), *modules_in(planned), *(one.read_text(encoding="utf-8") for one in sources)]
     return sha256_of(canonical({"rules": asdict(project.matrix.rules), "texts": looked}))
 
 
@@ -268,6 +275,11 @@ def _script(project: Project) -> str:
     return (project.recipes / "scripts" / "probe.py").read_text(encoding="utf-8")
 
 
-def report_path(project: Project, of: Target | Report, *, ran: bool = True) -> Path:
+def report_path(project: Project, of: Target | SourceTarget | Report, *, ran: bool = True) -> Path:
     """Of one whose programs were not run elsewhere: it says less, and does not replace one that says more."""
     return project.build / "reports" / f"{of.name}{'' if ran else '.unrun'}.json"
+
+
+def bill_path(project: Project, of: Target | SourceTarget) -> Path:
+    """The bill of materials, as SPDX, of the image that was last found clean."""
+    return project.build / "reports" / f"{of.name}.spdx.json"

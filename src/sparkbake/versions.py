@@ -94,19 +94,34 @@ def is_tag(text: str) -> bool:
     return bool(_TAG.fullmatch(text))
 
 
-def row_tag(vllm: str, transformers_major: int) -> str:
-    """The tag of a vLLM image.
+def row_tag(vllm: str, transformers_major: int, *, revision: int = 1) -> str:
+    """The tag of a vLLM image; that of the first revision does not name it.
 
     Raises:
         ValueError: the version makes no valid tag (a local part such as +cu130 does not).
 
-    >>> row_tag("0.32.0", 5)
-    '0.32.0-t5'
+    >>> row_tag("0.32.0", 5), row_tag("0.32.0", 5, revision=2)
+    ('0.32.0-t5', '0.32.0-t5-v2')
     """
-    tag = f"{vllm}-t{transformers_major}"
+    tag = f"{vllm}-t{transformers_major}" + (f"-v{revision}" if revision > 1 else "")
     if not is_tag(tag):
         raise ValueError(f"'{tag}' is no valid image tag")
     return tag
+
+
+def variant_tag(tag: str, variant: str) -> str:
+    """The tag of a row that is compiled for another compute capability; no row has such a tag, see `row_tag`.
+
+    Raises:
+        ValueError: it would be too long.
+
+    >>> variant_tag("0.14.1-t4", "12.1"), variant_tag("0.14.1-t4-v2", "12.1")
+    ('0.14.1-t4-sm121', '0.14.1-t4-v2-sm121')
+    """
+    found = f"{tag}-sm{variant.replace('.', '')}"
+    if not is_tag(found):
+        raise ValueError(f"'{found}' is no valid image tag")
+    return found
 
 
 def is_foundation_name(name: str, torch: str, cuda: str) -> bool:

@@ -1,10 +1,11 @@
 """Hold what an image says of itself against its plan: labels, config, manifest, packages, and what it lacks."""
 
+import hashlib
 import json
 import posixpath
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from sparkbake.findings import Finding, of_build
@@ -12,6 +13,8 @@ from sparkbake.imageinfo import parse_json
 from sparkbake.manifest import MANIFEST
 from sparkbake.model import Target
 from sparkbake.ownership import record_text, recorded
+from sparkbake.runtime import FOLDER
+from sparkbake.sourcemodel import SourceTarget
 from sparkbake.surveyed import Survey
 from sparkbake.versions import normalise, same_version
 
@@ -21,6 +24,7 @@ _INFO = re.compile(r"(.*/site-packages)/([^/]+)-([^-/]+)\.dist-info/(RECORD|TRIM
 # writes CMD down.
 _OTHERWISE = {"Labels", "ArgsEscaped"}
 # What `verify` says of a package, too, when it has run the image's programs.
+_NANOSECONDS = {"s": 10**9, "m": 60 * 10**9}
 _WHOLE, _TRIMMED = "whole", "some files are left out"
 
 
@@ -34,15 +38,23 @@ def judge_words(survey: Survey, target: Target, context: Mapping[str, str], labe
     Raises:
         ImageError: a TRIMMED.json or a RECORD is damaged.
     """
-    yield from _labels(survey, target, label_prefix)
-    yield from _architecture(survey, target)
-    yield from _settings(survey, target, context["Dockerfile"])
-    yield from _manifest(survey, target, context["manifest.json"])
-    yield from _packages(survey, target)
+    yield from judge_said(survey, target, context, label_prefix)
+    yield from judge_settings(survey, target, settings(context["Dockerfile"]))
+    yield from judge_packages(survey, target, {one.name: one.version for one in target.environment.wheels})
     yield from _trims(survey, target)
 
 
-def _labels(survey: Survey, target: Target, label_prefix: str) -> Iterator[Finding]:
+def judge_said(
+    survey: Survey, target: Target | SourceTarget, context: Mapping[str, str], label_prefix: str
+) -> Iterator[Finding]:
+    """What is held against a plan alike, whichever way an image is made; see `judge_words`."""
+    yield from _labels(survey, target, label_prefix)
+    yield from _architecture(survey, target)
+    yield from _manifest(survey, target, context["manifest.json"])
+    yield from _runtime(survey, target, context)
+
+
+def _labels(survey: Survey, target: Target | SourceTarget, label_prefix: str) -> Iterator[Finding]:
     """Every label of the plan, and no other of ours; a base may have some of its own."""
     found, wanted = dict(survey.labels), dict(target.labels)
     ours = {key for key in found if key.startswith(f"{label_prefix}.")}
@@ -52,22 +64,40 @@ def _labels(survey: Survey, target: Target, label_prefix: str) -> Iterator[Findi
             yield of_build("label", key, tag=target.tag, found=shown, expected=expected)
 
 
-def _architecture(survey: Survey, target: Target) -> Iterator[Finding]:
+def _architecture(survey: Survey, target: Target | SourceTarget) -> Iterator[Finding]:
     found = str(json.loads(survey.config).get("architecture"))
     expected = target.platform.partition("/")[2]
     if found != expected:
         yield of_build("architecture", "config", tag=target.tag, found=found, expected=expected)
 
 
-def _settings(survey: Survey, target: Target, dockerfile: str) -> Iterator[Finding]:
-    """What a container starts with is what the recipe says and nothing else, so no LD_PRELOAD and no user."""
+def judge_settings(
+    survey: Survey, target: Target | SourceTarget, wanted: Mapping[str, object], *, inherited: str = r"(?!)"
+) -> Iterator[Finding]:
+    """What a container starts with is what the recipe says and nothing else, so no LD_PRELOAD and no user.
+
+    Args:
+        wanted: as `settings` has them.
+        inherited: regular expression of the variables that a base may have set beside these.
+    """
     config = json.loads(survey.config).get("config") or {}
-    wanted = settings(dockerfile)
     for key in sorted({*wanted, *config} - _OTHERWISE):
         found, expected = config.get(key), wanted.get(key)
-        found = sorted(map(str, found)) if key == "Env" and found else found
+        if key == "Env" and found:
+            ours = set(variables(wanted))
+            found = sorted(one for name, one in _named(found) if name in ours or not re.fullmatch(inherited, name))
         if (found or None) != (expected or None):
             yield of_build("config", key, tag=target.tag, found=_shown(found), expected=_shown(expected))
+
+
+def variables(wanted: Mapping[str, object]) -> dict[str, str]:
+    """Variable to "name=value", of settings as `settings` has them."""
+    env = wanted["Env"]
+    return dict(_named(env)) if isinstance(env, list) else {}
+
+
+def _named(env: Iterable[object]) -> list[tuple[str, str]]:
+    return [(str(one).partition("=")[0], str(one)) for one in env]
 
 
 def _shown(value: object) -> str:
@@ -78,7 +108,8 @@ def settings(dockerfile: str) -> dict[str, object]:
     """What a Dockerfile of ours makes of a config; of a base nothing is left in it.
 
     The last stage makes all of it, but for the shell, which an earlier one has set and all have since.
-    https://docs.docker.com/reference/dockerfile/ in the forms that recipes/ uses: ENV with name=value, CMD as JSON.
+    https://docs.docker.com/reference/dockerfile/ in the forms that recipes/ uses: ENV with name=value, commands as
+    JSON, all times of HEALTHCHECK.
     """
     found: dict[str, object] = {"Env": [], "Cmd": None, "Entrypoint": None, "User": None, "WorkingDir": None}
     if shells := re.findall(r"^SHELL (.*)$", dockerfile, re.MULTILINE):
@@ -94,16 +125,47 @@ def settings(dockerfile: str) -> dict[str, object]:
                 found["User"] = rest
             case "WORKDIR":
                 found["WorkingDir"] = rest
+            case "HEALTHCHECK":
+                found["Healthcheck"] = _healthcheck(rest)
     return found
 
 
-def _manifest(survey: Survey, target: Target, expected: str) -> Iterator[Finding]:
+def _healthcheck(text: str) -> dict[str, object]:
+    """`--interval=30s ... CMD [...]` as a config has it: times in nanoseconds."""
+    options, _word, command = text.partition(" CMD ")
+    said = dict(option.removeprefix("--").split("=", 1) for option in options.split())
+    times = {"Interval": "interval", "Timeout": "timeout", "StartPeriod": "start-period"}
+    return {
+        "Test": ["CMD", *json.loads(command)],
+        **{key: int(said[name][:-1]) * _NANOSECONDS[said[name][-1]] for key, name in times.items()},
+        "Retries": int(said["retries"]),
+    }
+
+
+def _manifest(survey: Survey, target: Target | SourceTarget, expected: str) -> Iterator[Finding]:
     text = survey.texts.get(MANIFEST)
     if text != expected.encode():
         found = "no such file" if text is None else _differing(text, expected)
         yield of_build(
             "manifest", MANIFEST, tag=target.tag, found=found, expected="what this checkout would build the image from"
         )
+
+
+def _runtime(survey: Survey, target: Target | SourceTarget, context: Mapping[str, str]) -> Iterator[Finding]:
+    """What images do by themselves is, file by file, what this checkout has for it."""
+    for path, content in context.items():
+        place = path.removeprefix(f"{FOLDER}/")
+        if place == path:
+            continue
+        # As recipes/scripts/layout.py does: what says its interpreter can be executed.
+        mode = 0o755 if content.startswith("#!") else 0o644
+        expected = f"{hashlib.sha256(content.encode()).hexdigest()}, mode {mode:o}"
+        there = survey.seen.get(place)
+        shown = "no such file" if there is None else f"no file, but a {there.entry.kind}"
+        if there and there.entry.kind == "file":
+            shown = f"{there.entry.sha256}, mode {there.entry.mode:o}"
+        if shown != expected:
+            yield of_build("runtime", place, tag=target.tag, found=shown, expected=expected)
 
 
 def _differing(text: bytes, expected: str) -> str:
@@ -118,13 +180,16 @@ def _differing(text: bytes, expected: str) -> str:
     return f"other values of {', '.join(keys)}" if keys else "other white space"
 
 
-def _packages(survey: Survey, target: Target) -> Iterator[Finding]:
-    """Every locked package at its version, once, and no other."""
+def judge_packages(survey: Survey, target: Target | SourceTarget, locked: Mapping[str, str]) -> Iterator[Finding]:
+    """Every locked package at its version, once, and no other.
+
+    Args:
+        locked: normalised name to version.
+    """
     installed: dict[str, list[str]] = {}
     for path in survey.texts:
         if (found := _INFO.fullmatch(path)) and found[4] == "RECORD":
             installed.setdefault(normalise(found[2]), []).append(found[3])
-    locked = {one.name: one.version for one in target.environment.wheels}
     for name in sorted({*locked, *installed}):
         versions, expected = installed.get(name, []), locked.get(name)
         if expected is None or len(versions) != 1 or not same_version(expected, versions[0]):

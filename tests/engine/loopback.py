@@ -23,7 +23,7 @@ import yaml
 USER, PASSWORD = "somebody", "secret"
 # Of that password; docker-registry takes bcrypt alone.
 _HTPASSWD = f"{USER}:$2b$05$h6zZNETmCB8GX.lDujvg7evUdsdDHQe2ZAzhL6EB9WMdZ/VeaJQja\n"
-_ACCEPT = "application/vnd.oci.image.manifest.v1+json"
+_MANIFEST, _INDEX = (f"application/vnd.oci.image.{kind}.v1+json" for kind in ("manifest", "index"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ class Server:
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.host, timeout=20)
-        headers = {"Accept": _ACCEPT} if body is None else {"Content-Type": _ACCEPT}
+        kind = _INDEX if b'"manifests"' in (body or b"") else _MANIFEST
+        headers = {"Accept": f"{_MANIFEST}, {_INDEX}"} if body is None else {"Content-Type": kind}
         connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
         try:
@@ -56,8 +57,37 @@ class Server:
         return set(json.loads(body)["tags"] or ()) if status == 200 else set()
 
     def manifest(self, name: str, reference: str) -> bytes | None:
+        """A manifest or an index, by tag or digest."""
         status, body = self.ask("GET", f"/v2/{name}/manifests/{reference}")
         return body if status == 200 else None
+
+
+def make_keys(folder: Path, password: str = "") -> tuple[str, str]:
+    """A pair of keys of cosign's; the paths of the private and the public one."""
+    argv = ["cosign", "generate-key-pair"]
+    subprocess.run(argv, cwd=folder, env={**os.environ, "COSIGN_PASSWORD": password}, check=True, capture_output=True)
+    return str(folder / "cosign.key"), str(folder / "cosign.pub")
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
+    """A file system of its own, in memory, at a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = f"size={size_bytes}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True, capture_output=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all room that a file system has left; the file that has it."""
+    path = folder / "filler"
+    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):  # no space left: as it should be
+        while file.write(bytes(1 << 16)):
+            pass
+    return path
 
 
 def free_port() -> int:

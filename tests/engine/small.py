@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,10 @@ RELEASE: dict[str, Any] = {
 }
 TRIM: dict[str, Any] = {
     "package": "pip",
-    "paths": ["pip/_vendor/distro/*"],
+    "paths": ["pip/_vendor/tomli/*"],
     "saves_bytes": "10000",
     "imports": ["pip"],
-    "reason": "tells distributions apart, of which the image is one",
+    "reason": "reads TOML for Python before 3.11, of which the image has none",
 }
 
 
@@ -53,12 +54,14 @@ class Small:
 
     Attributes:
         root: its folder.
+        name: of its images.
     """
 
     root: Path
+    name: str = "small"
 
     def reference(self, tag: str) -> str:
-        return f"docker.io/{NAMESPACE}/small:{tag}"
+        return f"docker.io/{NAMESPACE}/{self.name}:{tag}"
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "sparkbake.cli", "--root", str(self.root), *words]
@@ -86,11 +89,29 @@ class Small:
         path.write_text(json.dumps({**body, "digest": sha256_of(canonical(body))}), encoding="utf-8")
 
 
-def make_small(root: Path) -> Small:
-    """Write the small checkout: its matrix from the real one, its locks from the package index."""
+def make_small(
+    root: Path,
+    *,
+    name: str = "small",
+    platform: str = "linux/arm64",
+    extras: Sequence[str] = (),
+    variants: Sequence[str] = ("t4", "t5"),
+) -> Small:
+    """Write the small checkout: its matrix from the real one, its locks from the package index.
+
+    Args:
+        name: of its images; another for each platform, so that none takes the other's place in the engine.
+        platform: what they run on.
+        extras: requirements of packages that they have as well.
+        variants: which of the rows there are.
+    """
     shutil.copytree(ROOT / "recipes", root / "recipes")
+    shutil.copytree(ROOT / "moe_configs", root / "moe_configs")
+    shutil.copyfile(ROOT / "doctor.yaml", root / "doctor.yaml")
     shutil.copytree(ROOT / "locks" / "bases", root / "locks" / "bases")
-    (root / "matrix.yaml").write_text(small_matrix(), encoding="utf-8")
+    (root / "matrix.yaml").write_text(
+        small_matrix(name=name, platform=platform, extras=extras, variants=variants), encoding="utf-8"
+    )
     matrix = load_matrix(root / "matrix.yaml")
     locker = Locker(matrix=matrix, index=Index(), say=lambda _text: None)
     preferred: str | None = None
@@ -106,33 +127,37 @@ def make_small(root: Path) -> Small:
             source_date_epoch=1_790_000_000,
             wheel_commit="0" * 9,
             build_ids=(),
-            installer=locker._installer(),
+            installer=locker.installer(),
             environments=tuple(environments),
         )
         lock_path(root / "locks", row.tag).write_text(lock_to_json(lock), encoding="utf-8")
-    return Small(root=root)
+    return Small(root=root, name=name)
 
 
-def small_matrix() -> str:
+def small_matrix(*, name: str, platform: str, extras: Sequence[str], variants: Sequence[str]) -> str:
     """The real matrix with small packages in the place of large ones."""
     # BaseLoader gives strings for all scalars, and no objects.
     body = yaml.load((ROOT / "matrix.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
     body["project"]["namespace"] = NAMESPACE
-    body["images"]["vllm"]["name"] = "small"
-    for name, (distribution, _version) in CARRIERS.items():
-        body["components"][name] = {"distribution": distribution}
+    body["chip"]["platform"] = platform
+    body["images"]["vllm"]["name"] = name
+    for component, (distribution, _version) in CARRIERS.items():
+        body["components"][component] = {"distribution": distribution}
     body["components"] |= {
         "flashinfer": {"distribution": "iniconfig"},
         "transformers": {"distribution": "chardet"},
         "vllm": {"distribution": "six"},
     }
-    body["extras"] = [{"requirement": "pip", "reason": "as in the real one"}]
+    body["extras"] = [{"requirement": one, "reason": "as in the real one"} for one in ("pip", *extras)]
     body["trims"] = [TRIM]
+    # Nothing in it is compiled.
+    body.pop("source", None)
     # What is borne of large packages is not in these images.
     del body["checks"]["device_code"]["allow"], body["checks"]["waivers"]
-    versions = {name: version for name, (_distribution, version) in CARRIERS.items()}
+    versions = {component: version for component, (_distribution, version) in CARRIERS.items()}
     body["foundations"] = {"3.0.2-cu130": {"cuda": "13.0.3", **versions}}
-    body["releases"] = {"1.17.0": RELEASE}
+    transformers = {one: RELEASE["transformers"][one] for one in variants}
+    body["releases"] = {"1.17.0": {**RELEASE, "transformers": transformers}}
     return yaml.safe_dump(body, default_style='"', sort_keys=False)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.engine.small import NAMESPACE, Small, digest_in, docker_run, exists, inspect, make_small, remove
 
+from sparkbake.oci import read_index_digest
 from sparkbake.project import cache_folder
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
@@ -57,10 +58,11 @@ def test_a_built_image_has_the_labels_of_its_plan(built: Small) -> None:
     assert inspect(built.reference(T5))["Architecture"] == "arm64"
 
 
-def test_siblings_share_every_layer_but_the_last_and_the_manifest(built: Small) -> None:
+def test_siblings_share_every_layer_but_the_difference_and_the_manifest(built: Small) -> None:
     layers = {tag: inspect(built.reference(tag))["RootFS"]["Layers"] for tag in (T4, T5)}
     differing = [i for i, (left, right) in enumerate(zip(layers[T4], layers[T5], strict=True)) if left != right]
-    assert differing == [len(layers[T4]) - 3, len(layers[T4]) - 2], "the last is the working folder"
+    # Between the two lies what both have by themselves, and after them the working folder.
+    assert differing == [len(layers[T4]) - 4, len(layers[T4]) - 2]
 
 
 def test_building_again_executes_no_step_and_gives_the_same_digest(built: Small) -> None:
@@ -127,13 +129,13 @@ def test_an_image_that_keeps_everything_is_another_and_says_so(built: Small) -> 
     listing = ("ls", "/opt/venv/lib/python3.13/site-packages/pip/_vendor")
     trimmed = inspect(built.reference(T5))
     assert trimmed["Config"]["Labels"]["dev.scitrera.trimmed"] == "pip"
-    assert "distro" not in docker_run(built.reference(T5), *listing).stdout.split()
+    assert "tomli" not in docker_run(built.reference(T5), *listing).stdout.split()
     try:
         done = built.run("build", T5, *BASE, "--no-verify", "--no-trim")
         assert done.returncode == 0, done.stderr
         whole = inspect(built.reference(T5))
         assert whole["Config"]["Labels"]["dev.scitrera.trimmed"] == "none"
-        assert "distro" in docker_run(built.reference(T5), *listing).stdout.split()
+        assert "tomli" in docker_run(built.reference(T5), *listing).stdout.split()
         assert errors(json.loads(built.run("verify", T5, "--json").stdout)) == LACKING
     finally:
         built.run("build", T5, *BASE, "--no-verify")
@@ -238,7 +240,9 @@ def test_a_mirrored_base_that_is_not_there_says_so(small: Small, tmp_path: Path)
 
 
 def test_a_mirrored_base_gives_the_same_image(built: Small, tmp_path: Path) -> None:
-    (layout,) = (cache_folder() / "bases").glob("debian-13-*")
+    # Other suites have bases of other architectures made.
+    bases = (cache_folder() / "bases").glob("debian-13-*")
+    layout = next(one for one in bases if read_index_digest(one) == locked_index(built))
     copy = shutil.copytree(layout, tmp_path / "layout", copy_function=os.link)
     before = inspect(built.reference(T5))["Id"]
     mirrors = mirrors_of(tmp_path, f"{copy}@{locked_index(built)}")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders import ROOT, real_plan
+from tests.builders import ROOT, real_matrix
 from tests.moebuilder import BLOCKS, make_entry
 
+from sparkbake.matrix import rows
 from sparkbake.moe import Shape, is_for_gb10, parse_name
 from sparkbake.moecompile import compile_config, kernel_sources, prepare
 from sparkbake.moeresources import Compiled, findings_of, reason, worst
@@ -23,17 +24,12 @@ from sparkbake.sources import fetch_sdist, read_members
 pytestmark = pytest.mark.network
 
 CONFIGS = "vllm/model_executor/layers/fused_moe/configs/"
-# vLLM to the Triton of its row: of each Triton the oldest and the newest release would do; the five rows were tried.
-TRITONS = {
-    vllm: next(
-        wheel.version
-        for one in real_plan("debian-13").targets
-        if dict(one.versions)["vllm"] == vllm
-        for wheel in one.environment.wheels
-        if wheel.name == "triton"
-    )
-    for vllm in ("0.20.2", "0.32.0")
-}
+# Of each Triton the oldest and the newest release would do: all five rows that are installed from wheels were tried. Of
+# those that are compiled 0.13 has another launcher than those after it, and 0.14.1 is what patches are for.
+VLLMS = ("0.13.0", "0.14.1", "0.20.2", "0.22.1", "0.32.0")
+# vLLM to the Triton of its row.
+TRITONS = {one.release.vllm: dict(one.foundation.versions)["triton"] for one in rows(real_matrix())}
+TRITONS = {vllm: TRITONS[vllm] for vllm in VLLMS}
 OURS = sorted((ROOT / "moe_configs").glob("*.json"))
 BF16 = Shape(experts=256, intermediate=512, dtype=None, block_shape=None)
 
@@ -94,11 +90,12 @@ def test_the_configs_that_vllm_ships_fit(benches: Mapping[str, Mapping[str, Path
         assert most(done, "shared_bytes") == 74_240
 
 
-def test_a_release_before_0_28_ships_none() -> None:
-    assert shipped("0.25.1") == {}
+@pytest.mark.parametrize("vllm", ["0.13.0", "0.14.1", "0.22.1", "0.25.1"])
+def test_a_release_before_0_28_ships_none(vllm: str) -> None:
+    assert shipped(vllm) == {}
 
 
-@pytest.mark.parametrize("vllm", ["0.20.2", "0.32.0"])
+@pytest.mark.parametrize("vllm", ["0.14.1", "0.20.2", "0.32.0"])
 def test_what_does_not_fit_or_compile_is_found(benches: Mapping[str, Mapping[str, Path]], vllm: str) -> None:
     """147,456 bytes is what users of SGLang met on a GB10: https://github.com/sgl-project/sglang/issues/28019."""
     large = make_entry(BLOCK_SIZE_M=128, BLOCK_SIZE_N=256, BLOCK_SIZE_K=64, num_warps=8, num_stages=4)

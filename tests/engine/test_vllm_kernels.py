@@ -8,9 +8,10 @@ from functools import cache
 import pytest
 from tests.builders import ROOT
 
+from sparkbake.cmakerun import follow, is_build_file, patched_files
 from sparkbake.errors import LockError, ProcessError
-from sparkbake.kernelrun import follow, is_build_file, page, patched_files
-from sparkbake.kernels import findings_of
+from sparkbake.kernelrun import allowed, asked, compute, page
+from sparkbake.kernels import Kernels, findings_of
 from sparkbake.patches import select
 from sparkbake.project import cache_folder, open_project
 from sparkbake.series import load_series
@@ -52,7 +53,7 @@ def errors(vllm: str, arch: str, *, files: dict[str, str] | None = None, cuda: s
 
 def test_the_page_is_what_upstream_says() -> None:
     text = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
-    assert page(open_project(ROOT), text, arch="12.0f") == text, "run `nox -s kernels -- --write` and read the diff"
+    assert page(open_project(ROOT), text) == text, "run `nox -s kernels -- --write` and read the diff"
 
 
 @pytest.mark.parametrize("vllm", ["0.13.0", "0.16.0", "0.19.1", "0.20.2", "0.32.0"])
@@ -85,6 +86,22 @@ def test_a_patch_that_takes_12x_out_of_a_list_of_12x_kernels_is_seen() -> None:
     assert found("0.13.0", "12.0f", files=files)["MARLIN"] == "12.0f"
 
 
+def test_a_compiled_row_is_computed_as_it_is_compiled_and_else_as_released() -> None:
+    project, asked_for = open_project(ROOT), {"0.14.1": "13.1.0", "0.20.2": "13.0.2"}
+    marlin = {}
+    for as_released in (False, True):
+        computed = compute(project, asked_for, SERIES, arch="12.0f", as_released=as_released)
+        for vllm, built in computed.items():
+            assert isinstance(built, Kernels)
+            marlin[vllm, as_released] = {one.name: one.archs for one in built.families}["MARLIN"]
+    assert marlin == {
+        ("0.14.1", False): ("12.0f",),
+        ("0.14.1", True): ("8.0+PTX",),
+        ("0.20.2", False): ("8.0+PTX",),
+        ("0.20.2", True): ("8.0+PTX",),
+    }
+
+
 @pytest.mark.parametrize("vllm", ["0.13.0", "0.14.1", "0.18.1", "0.19.1", "0.22.1"])
 def test_our_patches_give_marlin_its_12x_kernels(vllm: str) -> None:
     files = patched_files(fetch_sdist("vllm", vllm, cache_folder()), select(SERIES, vllm))
@@ -98,8 +115,33 @@ def test_the_native_variant_compiles_for_12_1_itself(vllm: str, archs: str) -> N
     files = patched_files(fetch_sdist("vllm", vllm, cache_folder()), select(SERIES, vllm, "12.1"))
     built = found(vllm, "12.1a", files=files)
     assert {built[name] for name in ("SCALED_MM_SM120", "FP4_SM120", "CUTLASS_MOE_DATA", "MARLIN_MOE")} == {archs}
-    # Up to 0.18 it leaves out MLA, whose one source is for sm_100 and which no 12.x uses.
-    assert errors(vllm, "12.1a", files=files).get("kernels-missing", {"MLA"}) == {"MLA"}
+
+
+def test_every_release_that_has_the_variant_is_whole_but_for_what_is_spared() -> None:
+    """And just that is missing: what upstream or a patch gives it by now need not be spared any more."""
+    project = open_project(ROOT)
+    releases = allowed(asked(project, [], cuda=None), SERIES, "12.1")
+    computed = compute(project, releases, SERIES, arch="12.1a", variant="12.1")
+    assert len(computed) == 8
+    for vllm, built in computed.items():
+        assert isinstance(built, Kernels)
+        missing = findings_of(built, "12.1")
+        assert {one.severity for one in missing} <= {"warning"}, vllm
+        assert [one.subject.split()[2] for one in missing] == [name for name, _why in built.spared], vllm
+        assert {arch.partition(".")[0] for one in built.families for arch in one.archs if one.name != "CUDA_ARCHS"} <= {
+            "8",
+            "9",
+            "12",
+        }
+
+
+@pytest.mark.parametrize("vllm", ["0.13.0", "0.14.0", "0.14.1", "0.16.0", "0.17.0", "0.18.1"])
+def test_no_backend_calls_the_spared_kernels_on_12x(vllm: str) -> None:
+    """As upstream's own backend says, which is the evidence of the series."""
+    path = "vllm/v1/attention/backends/mla/cutlass_mla.py"
+    (text,) = read_members(fetch_sdist("vllm", vllm, cache_folder()), lambda one: one == path).values()
+    body = text.partition("def supports_compute_capability(")[2]
+    assert body.splitlines()[1].strip() == "return capability.major == 10"
 
 
 def test_cuda_12_compiles_for_12_0_alone() -> None:

@@ -17,15 +17,19 @@ from typing import Any
 
 import pytest
 import uv
-from tests.builders import ROOT
+from packaging.version import Version
+from tests.builders import ROOT, real_matrix
 from tests.engine import vllmprobe
 from tests.engine.vllmsources import unpack
 
 from sparkbake import process
 from sparkbake.errors import BuildError
+from sparkbake.moerules import kernel_for, parse_rules
 from sparkbake.patches import Release, Selection, Waiver, outcomes, select
 from sparkbake.patching import apply
 from sparkbake.series import load_series
+from sparkbake.sourcepins import sources_of
+from sparkbake.versions import admits
 
 pytestmark = pytest.mark.network
 
@@ -37,7 +41,10 @@ PROBED = {one.replace(".", "/") for one in vllmprobe.REAL}
 PROBED |= {f"{one}/__init__" for one in PROBED}
 CMAKE = {"CMakeLists.txt", "cmake/utils.cmake", "cmake/external_projects/qutlass.cmake"}
 TOUCHED = {file for patch in SERIES.patches for file in patch.touches}
-LINEAR_KERNELS = "FlashInferFP8ScaledMMLinearKernel,CutlassFP8ScaledMMLinearKernel"
+CHIPS = (121, 120, 90)
+FROM_0_15 = [one for one in RELEASES if Version(one) >= Version("0.15")]
+LINEAR_KERNEL = "FP8ScaledMMLinearKernel"
+LINEAR_KERNELS = f"FlashInfer{LINEAR_KERNEL},Cutlass{LINEAR_KERNEL}"
 SAID = "[vLLM SM_121] Detected GB10 (SM_121) - "
 
 
@@ -114,7 +121,7 @@ def test_only_the_lists_for_marlin_are_claimed_without_sources(version: str) -> 
 @pytest.mark.parametrize("version", ["0.13.0", "0.14.0", "0.14.1"])
 def test_fp8_linear_takes_torch_on_12_1_alone(tree: Any, version: str) -> None:
     sources = tree(version)
-    before = {chip: ask(sources, chip, "fp8_linear")[0] for chip in (121, 120, 90)}
+    before = {chip: ask(sources, chip, "fp8_linear")[0] for chip in CHIPS}
     assert before[121] == before[120] == {"backend": "flashinfer", "block_cutlass": True}
     assert before[90] == {"backend": "cutlass", "block_cutlass": True}
     apply(select(SERIES, version), sources)
@@ -125,12 +132,26 @@ def test_fp8_linear_takes_torch_on_12_1_alone(tree: Any, version: str) -> None:
         assert ask(sources, chip, "fp8_linear") == (before[chip], "")
 
 
-@pytest.mark.parametrize("version", ["0.15.0", "0.15.1", "0.16.0"])
+@pytest.mark.parametrize("version", FROM_0_15)
 def test_from_0_15_a_variable_does_the_same_for_fp8_linear(tree: Any, version: str) -> None:
     sources = tree(version)
-    assert ask(sources, 121, "disabled_kernels")[0] == "FlashInferFP8ScaledMMLinearKernel"
-    answer, _log = ask(sources, 121, "disabled_kernels", VLLM_DISABLED_KERNELS=LINEAR_KERNELS)
-    assert answer == "PerTensorTorchFP8ScaledMMLinearKernel"
+
+    def kernels(**environment: str) -> tuple[str, ...]:
+        return tuple(ask(sources, chip, "disabled_kernels", **environment)[0] for chip in CHIPS)
+
+    usual = (f"FlashInfer{LINEAR_KERNEL}", f"FlashInfer{LINEAR_KERNEL}", f"Cutlass{LINEAR_KERNEL}")
+    for patched in (False, True):
+        if patched:
+            apply(provable(version), sources)
+        assert kernels() == usual
+        assert kernels(VLLM_DISABLED_KERNELS=LINEAR_KERNELS) == (f"PerTensorTorch{LINEAR_KERNEL}",) * 3
+
+
+def test_images_set_the_variable_that_is_tried_here_from_0_15() -> None:
+    (setting,) = (one for one in sources_of(real_matrix()).settings if one.name == "VLLM_DISABLED_KERNELS")
+    assert setting.value == LINEAR_KERNELS
+    patched = {one for one in RELEASES if any(patch.topic == "fp8-linear" for patch in select(SERIES, one).patches)}
+    assert {one for one in RELEASES if admits(setting.versions, one)} == set(RELEASES) - patched
 
 
 @pytest.mark.parametrize(
@@ -138,7 +159,8 @@ def test_from_0_15_a_variable_does_the_same_for_fp8_linear(tree: Any, version: s
 )
 def test_fp8_moe_takes_triton_on_12_x(tree: Any, version: str, question: str) -> None:
     sources = tree(version)
-    assert [ask(sources, chip, question)[0] for chip in (121, 120, 90)] == ["VLLM_CUTLASS"] * 3
+    assert [ask(sources, chip, question)[0] for chip in CHIPS] == ["VLLM_CUTLASS"] * 3
+    assert [ask(sources, chip, "group_gemm")[0] for chip in CHIPS] == [True] * 3
     apply(provable(version), sources)
     answer, log = ask(sources, 121, question)
     assert answer == "TRITON"
@@ -147,25 +169,48 @@ def test_fp8_moe_takes_triton_on_12_x(tree: Any, version: str, question: str) ->
         answer, log = ask(sources, chip, question)
         assert answer == expected
         assert SAID not in log
+    assert [ask(sources, chip, "group_gemm")[0] for chip in CHIPS] == [False, False, True]
 
 
-@pytest.mark.parametrize("version", ["0.15.1", "0.16.0"])
+@pytest.mark.parametrize("version", [one for one in FROM_0_15 if one != "0.15.0"])
 def test_from_0_15_1_fp8_moe_takes_triton_by_itself(tree: Any, version: str) -> None:
+    """Since upstream says that CUTLASS has no grouped GEMM for 12.x; what patches there are change nothing of it."""
     sources = tree(version)
-    found = [ask(sources, chip, "fp8_moe_of_experts")[0] for chip in (121, 120, 90)]
-    assert found == ["TRITON", "TRITON", "VLLM_CUTLASS"]
-
-
-@pytest.mark.parametrize("version", [one for one in RELEASES if one >= "0.15.1"])
-def test_from_0_15_1_cutlass_is_said_to_have_no_grouped_gemm_for_12_x(tree: Any, version: str) -> None:
-    sources = tree(version)
-    assert [ask(sources, chip, "group_gemm")[0] for chip in (121, 120, 90)] == [False, False, True]
+    for patched in (False, True):
+        if patched:
+            apply(provable(version), sources)
+        found = [ask(sources, chip, "fp8_moe_of_experts")[0] for chip in CHIPS]
+        assert found == ["TRITON", "TRITON", "VLLM_CUTLASS"]
+        assert [ask(sources, chip, "group_gemm")[0] for chip in CHIPS] == [False, False, True]
 
 
 def test_fp8_moe_of_0_13_takes_triton_by_itself(tree: Any) -> None:
+    """CUTLASS is for exactly 9.0 and 10.0 there; the compiled answer would be yes on 12.x as well."""
     sources = tree("0.13.0")
-    assert ask(sources, 121, "fp8_moe_of_0_13")[0] == {"backend": "TRITON", "cutlass": False}
-    assert ask(sources, 90, "fp8_moe_of_0_13")[0] == {"backend": "TRITON", "cutlass": True}
+    for patched in (False, True):
+        if patched:
+            apply(provable("0.13.0"), sources)
+        found = [ask(sources, chip, "fp8_moe_of_0_13")[0] for chip in CHIPS]
+        assert found == [{"backends": ["TRITON", "TRITON"], "cutlass": chip == 90} for chip in CHIPS]
+
+
+@pytest.mark.parametrize("version", [one for one in RELEASES if one != "0.13.0"])
+def test_the_rules_of_tuned_configs_say_what_a_release_chooses_for_fp8(tree: Any, version: str) -> None:
+    """moe_configs/rules.yaml; with the patches that our images have. 0.13 asks otherwise, and takes Triton for all."""
+    sources = tree(version)
+    apply(provable(version), sources)
+    rules = parse_rules((ROOT / "moe_configs/rules.yaml").read_text(encoding="utf-8"), "rules.yaml").kernels
+    chosen, _log = ask(sources, 121, "fp8_moe_kinds_of_experts" if version in FROM_0_15 else "fp8_moe_kinds")
+    for scheme, backend in chosen.items():
+        blocks = (128, 128) if scheme == "fp8-block" else None
+        rule = kernel_for(rules, scheme=scheme, block_shape=blocks, version=Version(version), environment={})
+        assert rule is not None
+        assert rule.name == {"TRITON": "Triton", "FLASHINFER_CUTLASS": "FlashInfer CUTLASS"}[backend], scheme
+
+
+def test_every_release_is_asked_for_both_its_backends() -> None:
+    """A new one in the series must be so, too: what is said of it is claimed by a range."""
+    assert set(FROM_0_15) == set(RELEASES) - {"0.13.0", "0.14.0", "0.14.1"}
 
 
 @pytest.mark.parametrize("version", list(RELEASES))

@@ -10,6 +10,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import inspect
 import json
 import sys
 import types
@@ -18,12 +19,24 @@ from pathlib import Path
 from typing import Any
 
 FUSED = "vllm.model_executor.layers.fused_moe"
+LINEAR = "vllm.model_executor.kernels.linear"
 QUANTIZATION = "vllm.model_executor.layers.quantization"
 REAL = {
     "vllm._custom_ops",
     "vllm.envs",
     "vllm.platforms.interface",
     "vllm.transformers_utils.model_arch_config_convertor",
+    LINEAR,
+    f"{LINEAR}.base",
+    f"{LINEAR}.scaled_mm",
+    f"{LINEAR}.scaled_mm.BlockScaledMMLinearKernel",
+    f"{LINEAR}.scaled_mm.ScaledMMLinearKernel",
+    f"{LINEAR}.scaled_mm.cutlass",
+    f"{LINEAR}.scaled_mm.deep_gemm",
+    f"{LINEAR}.scaled_mm.flashinfer",
+    f"{LINEAR}.scaled_mm.marlin",
+    f"{LINEAR}.scaled_mm.pytorch",
+    f"{FUSED}.activation",
     f"{FUSED}.batched_deep_gemm_moe",
     f"{FUSED}.config",
     f"{FUSED}.cutlass_moe",
@@ -49,6 +62,23 @@ REAL = {
     f"{QUANTIZATION}.utils.quant_utils",
     f"{QUANTIZATION}.utils.w8a8_utils",
 }
+# Experts have a folder of their own since 0.17, into which all have moved by 0.22.
+EXPERTS = (
+    "batched_deep_gemm_moe",
+    "cutlass_moe",
+    "deep_gemm_moe",
+    "fallback",
+    "flashinfer_cutlass_moe",
+    "fused_batched_moe",
+    "lora_experts_mixin",
+    "marlin_moe",
+    "rocm_aiter_moe",
+    "triton_cutlass_moe",
+    "triton_deep_gemm_moe",
+    "triton_moe",
+    "trtllm_fp8_moe",
+)
+REAL |= {f"{FUSED}.experts.{name}" for name in EXPERTS}
 
 
 # ---- stand-ins
@@ -161,6 +191,13 @@ class Off:
         return (lambda: False) if name.startswith("is_") else False
 
 
+class Alone(Off):
+    """How experts are spread over one chip: not at all."""
+
+    dp_size = ep_size = pcp_size = tp_size = 1
+    is_sequence_parallel = False
+
+
 def prepare_platforms(module: Any) -> None:
     from vllm.platforms.interface import DeviceCapability, Platform, PlatformEnum  # noqa: PLC0415
 
@@ -210,12 +247,20 @@ def says(**answers: object) -> Callable[[Any], None]:
 
 LOG: list[str] = []
 CAPABILITY = 0
+TREE = Path()
 PREPARED: dict[str, Callable[[Any], None]] = {
     "torch": lambda module: module.__dict__.update(ops=Operators(), __version__="2.10.0"),
     "vllm._aiter_ops": lambda module: module.__dict__.update(rocm_aiter_ops=Off()),
+    # Outside of an engine there is no configuration, and so no `--linear-backend`.
+    "vllm.config": says(get_current_vllm_config_or_none=None),
     "vllm.platforms": prepare_platforms,
     "vllm.logger": prepare_logger,
-    "vllm.utils.flashinfer": says(has_flashinfer=True, has_flashinfer_moe=True, has_flashinfer_cutlass_fused_moe=True),
+    "vllm.utils.flashinfer": says(
+        has_flashinfer=True,
+        has_flashinfer_moe=True,
+        has_flashinfer_cutlass_fused_moe=True,
+        has_flashinfer_trtllm_fused_moe=True,
+    ),
     "vllm.utils.deep_gemm": says(is_deep_gemm_supported=False),
     "vllm.utils.import_utils": says(has_deep_gemm=False),
 }
@@ -243,20 +288,55 @@ def fp8_moe() -> Any:
     ).name
 
 
+def fp8_moe_kinds() -> Any:
+    """0.14: the backends of checkpoints of each kind; those of quant_method fp8 do not let CUTLASS have them."""
+    from vllm.model_executor.layers.fused_moe.oracle import fp8 as module  # noqa: PLC0415
+
+    kinds = {"fp8-block": (True, False), "fp8-static": (False, False), "fp8-dynamic": (False, True)}
+    return {
+        kind: module.select_fp8_moe_backend(
+            block_quant=is_block, tp_size=1, with_lora_support=False, allow_vllm_cutlass=cutlass
+        ).name
+        for kind, (is_block, cutlass) in kinds.items()
+    }
+
+
 def fp8_moe_of_experts() -> Any:
-    """0.15: the same; there the classes of experts are asked one by one what they support."""
+    """From 0.15: the same as `fp8_moe`; there the classes of experts are asked one by one what they support."""
+    return _of_experts("kFp8StaticChannelSym", "kFp8DynamicTokenSym", allow_vllm_cutlass=True)
+
+
+def fp8_moe_kinds_of_experts() -> Any:
+    """From 0.15: the same as `fp8_moe_kinds`, by the scales of weights and activations."""
+    return {
+        "fp8-block": _of_experts("kFp8Static128BlockSym", "kFp8Dynamic128Sym", allow_vllm_cutlass=False),
+        "fp8-static": _of_experts("kFp8StaticTensorSym", "kFp8StaticTensorSym", allow_vllm_cutlass=False),
+        "fp8-dynamic": fp8_moe_of_experts(),
+    }
+
+
+def _of_experts(weight: str, activation: str, *, allow_vllm_cutlass: bool) -> str:
+    from vllm.model_executor.layers.fused_moe import config  # noqa: PLC0415
     from vllm.model_executor.layers.fused_moe.oracle import fp8 as module  # noqa: PLC0415
     from vllm.model_executor.layers.quantization.utils import quant_utils  # noqa: PLC0415
 
-    config = types.SimpleNamespace(
+    # A word up to 0.16.
+    function = "silu"
+    if (TREE / f"{FUSED}.activation".replace(".", "/")).with_suffix(".py").is_file():
+        function = importlib.import_module(f"{FUSED}.activation").MoEActivation.SILU
+    asked = types.SimpleNamespace(
         is_lora_enabled=False,
         is_act_and_mul=True,
-        activation="silu",
-        routing_method=None,
-        moe_parallel_config=Off(),
+        activation=function,
+        routing_method=config.RoutingMethodType.Renormalize,
+        router_logits_dtype=None,
+        moe_backend="auto",
+        hidden_dim=4096,
+        moe_parallel_config=Alone(),
     )
-    keys = (quant_utils.kFp8StaticChannelSym, quant_utils.kFp8DynamicTokenSym)
-    return module.select_fp8_moe_backend(config, *keys, allow_vllm_cutlass=True)[0].name
+    keys = (getattr(quant_utils, weight), getattr(quant_utils, activation))
+    chosen: str = module.select_fp8_moe_backend(asked, *keys, allow_vllm_cutlass=allow_vllm_cutlass)[0].name
+    return chosen
 
 
 def group_gemm() -> Any:
@@ -266,7 +346,7 @@ def group_gemm() -> Any:
 
 
 def fp8_moe_of_0_13() -> Any:
-    """0.13: the backend of an FP8 checkpoint, and whether compressed-tensors takes CUTLASS."""
+    """0.13: the backends of FP8 checkpoints without and with blocks, and whether compressed-tensors takes CUTLASS."""
     from vllm.model_executor.layers.quantization import fp8  # noqa: PLC0415
     from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (  # noqa: PLC0415
         CompressedTensorsConfig,
@@ -274,21 +354,27 @@ def fp8_moe_of_0_13() -> Any:
 
     check = CompressedTensorsConfig._check_scheme_supported
     return {
-        "backend": fp8.get_fp8_moe_backend(False, types.SimpleNamespace(tp_size=1), False).name,  # noqa: FBT003
+        "backends": [
+            fp8.get_fp8_moe_backend(is_block, types.SimpleNamespace(tp_size=1), False).name  # noqa: FBT003
+            for is_block in (False, True)
+        ],
         "cutlass": any(check(one, error=False, match_exact=True) for one in (90, 100)),
     }
 
 
 def disabled_kernels() -> Any:
-    """0.15 and 0.16: the kernel of a per-tensor FP8 layer, by VLLM_DISABLED_KERNELS of this process."""
-    from vllm.model_executor.layers.quantization.kernels import scaled_mm as module  # noqa: PLC0415
+    """From 0.15: the kernel of a per-tensor FP8 layer, by VLLM_DISABLED_KERNELS of this process."""
     from vllm.model_executor.layers.quantization.utils import quant_utils  # noqa: PLC0415
 
-    config = module.FP8ScaledMMLinearLayerConfig(
-        weight_quant_key=quant_utils.kFp8StaticTensorSym,
-        activation_quant_key=quant_utils.kFp8StaticTensorSym,
-        out_dtype=None,
-    )
+    # Up to 0.16 the kernels lie with quantization.
+    place = LINEAR if (TREE / LINEAR.replace(".", "/")).is_dir() else f"{QUANTIZATION}.kernels.scaled_mm"
+    module = importlib.import_module(place)
+    values = {"weight_quant_key": quant_utils.kFp8StaticTensorSym, "out_dtype": None}
+    values |= {"activation_quant_key": quant_utils.kFp8StaticTensorSym}
+    # Since 0.20; a per-tensor kernel does not ask for it.
+    values |= {"input_dtype": None, "weight_shape": (4096, 4096)}
+    known = inspect.signature(module.FP8ScaledMMLinearLayerConfig).parameters
+    config = module.FP8ScaledMMLinearLayerConfig(**{name: one for name, one in values.items() if name in known})
     return module.choose_scaled_mm_linear_kernel(config, module._POSSIBLE_FP8_KERNELS).__name__
 
 
@@ -302,6 +388,7 @@ def glm_mla() -> Any:
 
 if __name__ == "__main__":
     CAPABILITY = int(sys.argv[2])
-    sys.meta_path.insert(0, Finder(Path(sys.argv[1])))
+    TREE = Path(sys.argv[1])
+    sys.meta_path.insert(0, Finder(TREE))
     answer = globals()[sys.argv[3]]()
     sys.stdout.write(json.dumps({"answer": answer, "log": LOG}))

@@ -1,5 +1,5 @@
 # Lets a release's own CMakeLists.txt decide, without torch and nvcc, which kernels it would build for which
-# architectures: `sparkbake.kernelrun` runs this as a script, in the folder of that CMakeLists.txt, and reads CMake's
+# architectures: `sparkbake.cmakerun` runs this as a script, in the folder of that CMakeLists.txt, and reads CMake's
 # trace of it. All control flow and all arch lists are upstream's; here stand only
 #   - what configuring finds on a machine with CUDA and torch, and
 #   - empty bodies for the commands that a script cannot have, as it has no targets.

@@ -19,6 +19,7 @@ import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import inspect
 import io
 import json
 import logging
@@ -33,7 +34,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-_LAUNCHER = "invoke_fused_moe_triton_kernel"
+# Of 0.13 it is the second: there the launcher also calls a CUDA kernel, for weights of 4 bits.
+_LAUNCHERS = ("invoke_fused_moe_triton_kernel", "invoke_fused_moe_kernel")
 _MODULE = "vllm.model_executor.layers.fused_moe.fused_moe"
 # What would change what is compiled: the chip's own defaults are wanted.
 _SETTINGS = ("TRITON_", "VLLM_", "MLIR_", "LLVM_", "PTXAS", "DISABLE_PTXAS_OPT", "CUDA_", "NVPTX_")
@@ -178,7 +180,7 @@ _DTYPES: dict[str, Dtype] = {}
 # ---- how a model launches it
 
 
-def variants(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def variants(job: dict[str, Any], *, is_always_sorted: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name of every launch that an entry is for, and what `arguments_of` makes its arguments of.
 
     Both matrices of an expert, with tokens sorted by expert and, as for few tokens, not; FP8 without blocks in both its
@@ -188,7 +190,7 @@ def variants(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     scales = ["blocks"] if job["block_shape"] else ["tensor", "channel"] if fp8 else ["none"]
     for scale in scales:
         for matrix in ("w13", "w2"):
-            for tokens in ("sorted", "unsorted"):
+            for tokens in ("sorted",) if is_always_sorted else ("sorted", "unsorted"):
                 name = " ".join(word for word in (matrix, tokens, f"scale/{scale}" if fp8 else "") if word)
                 yield name, {"first": matrix == "w13", "scale": scale, "is_sorted": tokens == "sorted"}
 
@@ -269,19 +271,24 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     JITFunction.run = compile_only
     launcher = load_launcher(Path(job["sources"]), job["capability"])
     compute_type = triton.language.float32 if job["dtype"] == "float32" else triton.language.bfloat16
+    # The launcher of 0.13 is for weights of 4 bits, too, and always sorts tokens.
+    is_old = "B_zp" in inspect.signature(launcher).parameters
+    zero_points = {"B_zp": None} if is_old else {}
     found = []
-    for name, variant in variants(job):
+    for name, variant in variants(job, is_always_sorted=is_old):
         compiled.clear()
         begun = time.monotonic()
         log = io.StringIO()
         try:
             with contextlib.redirect_stdout(log):
-                launcher(compute_type=compute_type, **arguments_of(job, **variant))
+                launcher(compute_type=compute_type, **zero_points, **arguments_of(job, **variant))
             said = _described(compiled, log.getvalue())
         except Exception as err:  # noqa: BLE001 whatever Triton ends with is the answer
             said = {"error": f"{type(err).__name__}: {err}"[:_MOST_ERROR_CHARS]}
         found.append({"name": name, "seconds": round(time.monotonic() - begun, 2), **said})
-    return {"triton": triton.__version__, "ptxas": get_ptxas(job["capability"]).version, "launches": found}
+    # Up to 3.5 there is one for all chips.
+    asked = [job["capability"]] if inspect.signature(get_ptxas).parameters else []
+    return {"triton": triton.__version__, "ptxas": get_ptxas(*asked).version, "launches": found}
 
 
 def load_launcher(sources: Path, capability: int) -> Any:  # noqa: ANN401
@@ -292,10 +299,16 @@ def load_launcher(sources: Path, capability: int) -> Any:  # noqa: ANN401
         "vllm.platforms": {"current_platform": Platform(capability)},
         "vllm.triton_utils": {"triton": triton, "tl": triton.language},
         "vllm.logger": {"init_logger": lambda _name: Name("logger")},
+        # Up to 0.19 it decides how operators are registered, and of no torch that a row has the answer is another.
+        "vllm.utils.torch_utils": {"is_torch_equal_or_newer": lambda _version: True},
         "torch": {"__version__": "0"},
     }
     sys.meta_path.insert(0, Stand(sources, known))
-    return getattr(importlib.import_module(_MODULE), _LAUNCHER)
+    module = importlib.import_module(_MODULE)
+    found = next((vars(module)[name] for name in _LAUNCHERS if name in vars(module)), None)
+    if found is None:
+        raise ValueError(f"{_MODULE} has none of {', '.join(_LAUNCHERS)}: this release calls its launcher otherwise")
+    return found
 
 
 def _described(compiled: Sequence[Any], log: str) -> dict[str, Any]:

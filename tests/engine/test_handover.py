@@ -1,0 +1,69 @@
+"""What publish.yml hands from the job that builds to the job that publishes, through the real engine."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = "docker.io/sparkbake-test/handover:1.0-t5"
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    """A folder with reports and the scripts, whose plan has one small image, which the engine has."""
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "file").write_text("one\n", encoding="utf-8")
+    (tmp_path / "build" / "reports").mkdir(parents=True)
+    (tmp_path / "build" / "reports" / "one.json").write_text("{}", encoding="utf-8")
+    (tmp_path / ".github").symlink_to(ROOT / ".github")
+    (tmp_path / "quickstart").write_text(f"""#!/bin/sh
+echo '[{{"tag": "1.0-t5", "reference": "{REFERENCE}"}}]'
+""")
+    (tmp_path / "quickstart").chmod(0o755)
+    make(tmp_path)
+    yield tmp_path
+    subprocess.run(["docker", "image", "rm", "--force", REFERENCE], check=False, capture_output=True)
+
+
+def make(folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY file /file\n", encoding="utf-8")
+    build = ["docker", "buildx", "build", "--quiet", "--provenance=false", "--tag", REFERENCE]
+    build += ["--output", "type=docker,compression=zstd,force-compression=true,oci-mediatypes=true"]
+    subprocess.run([*build, "--file", "Dockerfile", "image"], cwd=folder, check=True, capture_output=True)
+
+
+def digest() -> str:
+    shown = ["docker", "image", "inspect", REFERENCE, "--format", "{{.Descriptor.Digest}}"]
+    return subprocess.run(shown, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def script(folder: Path, name: str) -> "subprocess.CompletedProcess[str]":
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder)}
+    words = [f".github/scripts/{name}", "1.0-t5", str(folder / "handover")]
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_an_image_arrives_with_its_digest_and_its_reports(checkout: Path) -> None:
+    before = digest()
+    packed = script(checkout, "pack.sh")
+    assert packed.returncode == 0, packed.stderr
+    subprocess.run(["docker", "image", "rm", REFERENCE], check=True, capture_output=True)
+    (checkout / "build/reports/one.json").unlink()
+    unpacked = script(checkout, "unpack.sh")
+    assert unpacked.returncode == 0, unpacked.stderr
+    assert digest() == before
+    assert (checkout / "build/reports/one.json").read_text(encoding="utf-8") == "{}"
+    assert not (checkout / "handover/image.tar").exists()
+
+
+def test_another_image_than_was_packed_is_refused(checkout: Path) -> None:
+    assert script(checkout, "pack.sh").returncode == 0
+    (checkout / "handover/digest").write_text("sha256:" + 64 * "0" + "\n", encoding="utf-8")
+    refused = script(checkout, "unpack.sh")
+    assert refused.returncode == 1
+    assert f"expected sha256:{64 * '0'}, which was verified; build it again" in refused.stderr
