@@ -207,6 +207,12 @@ def test_a_file_of_options_may_name_the_model() -> None:
     assert command("--config", "x.yaml", MODEL=MODEL) == ["vllm", "serve", MODEL, "--config", "x.yaml"]
 
 
+@pytest.mark.parametrize("words", [("--config=x.yaml", "--seed=1"), ("--config", "x.yaml", "--seed=1")])
+def test_a_file_of_options_is_handed_over_in_two_words(words: tuple[str, ...]) -> None:
+    expected = ["vllm", "serve", "--config", "x.yaml", "--seed=1"]
+    assert command(*words) == command(VLLM_EXTRA_ARGS=" ".join(words)) == expected
+
+
 @pytest.mark.parametrize("words", [(), ("--port", "8000")])
 def test_no_model_is_refused(words: tuple[str, ...]) -> None:
     assert refusal(*words) == "serve: no model; expected -e MODEL=Qwen/Qwen3-1.7B, or: serve Qwen/Qwen3-1.7B"

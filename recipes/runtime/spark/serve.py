@@ -89,7 +89,7 @@ def command_line(words: Sequence[str], environment: Mapping[str, str]) -> list[s
     """
     given, named = list(words), environment.get("MODEL", "")
     word = given.pop(0) if given and not given[0].startswith("-") else None
-    extra = [*_extra(environment), *given]
+    extra = _file_apart([*_extra(environment), *given])
     model = _model(named, word, extra)
     options: list[str] = []
     for setting in SETTINGS:
@@ -134,6 +134,15 @@ def _extra(environment: Mapping[str, str]) -> list[str]:
         raise SparkError(
             f"serve: {EXTRA} is {shown!r}: {err}; expected options quoted as in a shell: --foo '{{\"a\": 1}}'"
         ) from err
+
+
+def _file_apart(words: Sequence[str]) -> list[str]:
+    """`--config=FILE` as two words: vLLM looks for the one word `--config` and would leave the file unread."""
+    apart: list[str] = []
+    for word in words:
+        name, equals, file = word.partition("=")
+        apart += [name, file] if name == CONFIG and equals else [word]
+    return apart
 
 
 def _said(setting: Setting, words: Sequence[str]) -> str:
