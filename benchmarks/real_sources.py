@@ -13,7 +13,6 @@ Needs Docker, mmdebstrap, git and root.
 
 import argparse
 import contextlib
-import ctypes
 import dataclasses
 import json
 import os
@@ -69,7 +68,12 @@ RUN {named}
 # Behind the rendered file: a way to get at what its stages made, and an image to compile vLLM on. In the latter torch
 # and NCCL are those of the package index, which find CUDA's libraries beside themselves.
 BEHIND = """
+FROM nccl AS nccl-version
+RUN python3 -c 'import ctypes; number = ctypes.c_int(); \\
+    ctypes.CDLL("/opt/nccl/lib/libnccl.so.2").ncclGetVersion(ctypes.byref(number)); print(number.value)' >/nccl-version
+
 FROM scratch AS real-sources
+COPY --from=nccl-version /nccl-version /
 COPY --from=nccl /out/opt/nccl /nccl
 COPY --from=nccl-tests /out/opt/nccl/bin /nccl-tests
 
@@ -429,9 +433,8 @@ def command(argv: Sequence[str], stdin: str | None = None, **variables: str) -> 
 
 def describe(result: Path) -> None:
     [library] = [one for one in (result / "nccl/lib").glob("libnccl.so.*") if not one.is_symlink()]
-    number = ctypes.c_int()
-    ctypes.CDLL(str(library)).ncclGetVersion(ctypes.byref(number))
-    print(f"{library.name}: {library.stat().st_size:,} bytes; ncclGetVersion: {number.value}")
+    version = (result / "nccl-version").read_text(encoding="utf-8").strip()
+    print(f"{library.name}: {library.stat().st_size:,} bytes; ncclGetVersion: {version}")
     print(f"nccl-tests: {' '.join(sorted(one.name for one in (result / 'nccl-tests').iterdir()))}")
     with library.open("rb") as file:
         elf = read_elf(library.name, file)

@@ -38,9 +38,9 @@ def rendered(row: str, recipe: str) -> tuple[SourceTarget, str]:
 @pytest.mark.parametrize("row", ROWS)
 def test_the_stages_behind_a_foundation_find_what_they_take(script: ModuleType, row: str, tmp_path: Path) -> None:
     _target, dockerfile = rendered(row, "pytorch-dev")
-    named = set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE))
+    named = set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile + script.BEHIND, re.MULTILINE))
     asked = set(re.findall(r"(?:--from=|^FROM )([a-z-]+)", script.BEHIND, re.MULTILINE)) - {"scratch"}
-    assert asked == {"nccl", "nccl-tests", "tools"}
+    assert asked == {"nccl", "nccl-tests", "nccl-version", "tools"}
     assert asked <= named
     (tmp_path / "Dockerfile").write_text(dockerfile, encoding="utf-8")
     assert {"ccache", "libjpeg-turbo8-dev"} <= set(script.installed_by(tmp_path))
