@@ -6,17 +6,19 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.builders import ROOT
 
-from sparkbake import preflight, ready, sourcebuild
+from sparkbake import cacheasking, preflight, ready, sourcebuild
 from sparkbake.buildx import BakeOptions, BakeResult
 from sparkbake.cli import main
 from sparkbake.engine import EngineState
-from sparkbake.errors import LockError, PreflightError, UsageError
+from sparkbake.errors import LockError, PreflightError, RegistryError, UsageError
 from sparkbake.mirrors import Mirrors
 from sparkbake.project import Project, open_project
+from sparkbake.registry import Repository
 
 
 @pytest.fixture
@@ -289,6 +291,44 @@ def test_a_row_is_built_on_images_that_the_next_build_finds_and_not_on_targets(
     assert asked[0][runtime] == {"dev": f"target:{dev}"}
     images = {context: f"docker-image://{references[one]}@sha256:{one}" for context, one in known.targets[-1].parents}
     assert asked[1][row] == images
+
+
+# ---- caches in a registry
+
+
+def test_what_was_compiled_is_kept_when_its_cache_could_not_be(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The row is compiled all the same, and the end says what was not written."""
+    place = "registry.example/sparks/build-cache"
+    begin(monkeypatch, cached_bytes=0, free_bytes=10**12)
+    project = open_project(checkout)
+    known = replace(project.source_plan(project.select(["0.14.1-t4"])), open_pins=())
+    monkeypatch.setattr(Project, "source_plan", lambda _project, _rows, _variant: known)
+    monkeypatch.setattr(cacheasking, "_readable", lambda _project, own, _others: set(own))
+    monkeypatch.setattr(Repository, "check_writable", lambda _repository: None)
+    monkeypatch.setenv("DOCKER_CONFIG", str(checkout))
+    asked: list[dict[str, Any]] = []
+
+    def bake(
+        file: Path, _metadata: Path, _options: BakeOptions, *, targets: Sequence[str], **_more: object
+    ) -> BakeResult:
+        asked.append(json.loads(file.read_text(encoding="utf-8"))["target"])
+        unwritten = ("connection refused",) if len(asked) == 1 else ()
+        return BakeResult(
+            digests={one: f"sha256:{one}" for one in targets}, executed=tuple(targets), unwritten=unwritten
+        )
+
+    monkeypatch.setattr(sourcebuild, "bake", bake)
+    monkeypatch.setattr(sourcebuild, "default_builder", lambda: "default")
+    words = ["--root", str(checkout), "build", "0.14.1-t4", "--no-verify", "--cache-from", place, "--cache-to", place]
+    assert main(words) == RegistryError.exit_code
+    assert "1 not written: connection refused; what was built is in the engine" in capsys.readouterr().err
+    assert [len(one) for one in asked] == [2, 1]
+    for name, body in [pair for one in asked for pair in one.items()]:
+        (read,), (kept,) = body["cache-from"], body["cache-to"]
+        assert read.startswith(f"type=registry,ref={place}:cache-{name}-")
+        assert kept.startswith(f"{read},mode=max,")
 
 
 # ---- what it needs

@@ -19,6 +19,7 @@ from tests.compiledbuilder import (
     make_source_lock,
 )
 
+from sparkbake.buildcache import TargetCache
 from sparkbake.errors import LockError, UsageError
 from sparkbake.matrix import rows
 from sparkbake.mirrors import Mirrors
@@ -123,11 +124,15 @@ def test_a_row_has_its_own_sources() -> None:
     assert five.source("transformers").commit == COMMIT
 
 
+def described(plan: SourcePlan) -> dict[str, object]:
+    return plan_body(plan, {one.name: TargetCache() for one in plan.targets})
+
+
 def test_a_row_has_the_settings_of_its_release_and_a_foundation_none() -> None:
     plan = make_plan()
     assert [(one.name, one.value) for one in target(plan, "vllm-source").settings] == [("VLLM_OLD", "1")]
     assert target(plan, "pytorch").settings == ()
-    bodies = plan_body(plan)["targets"]
+    bodies = described(plan)["targets"]
     assert isinstance(bodies, list)
     assert [one["settings"] for one in bodies] == [{}, {}, {"VLLM_OLD": "1"}]
 
@@ -419,7 +424,7 @@ def test_git_is_sent_to_mirrors() -> None:
 
 
 def test_the_plan_for_machines_says_what_may_be_reused() -> None:
-    targets = plan_body(make_plan())["targets"]
+    targets = described(make_plan())["targets"]
     assert isinstance(targets, list)
     assert [one["reusable"] for one in targets] == [True, True, False]
     assert targets[2]["sources"]["vllm"] == {"tag": "v0.14.0", "commit": OTHER, "wheel_built_from": None}

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
+_IMAGE = "an OCI archive or layout folder (oci:FILE), a tag that the engine has, or docker://REGISTRY/NAME:TAG"
+
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
 
 
@@ -71,9 +73,7 @@ def _add_lock(commands: _Commands) -> None:
 def _add_bump(commands: _Commands) -> None:
     command = commands.add_parser("bump", help="put a vLLM release of the package index into the matrix, locked")
     command.add_argument("release", nargs="?", metavar="RELEASE", help="of vLLM, as the package index has it")
-    command.add_argument(
-        "--newest", action="store_true", help="instead: the newest one above all of the matrix, if any"
-    )
+    command.add_argument("--newest", action="store_true", help="instead: the newest above all of the matrix, if any")
     days = "how long ago it, and each of its packages, must have been published (default: 7)"
     command.add_argument("--older-than-days", type=int, default=7, metavar="N", help=days)
     command.add_argument("--dry-run", action="store_true", help="resolve and show everything, write nothing")
@@ -105,6 +105,9 @@ def _add_build(commands: _Commands) -> None:
     )
     _add_variant(command, "compile vLLM in another way, of rows that are compiled: 12.1")
     command.add_argument("--jobs", type=_jobs, metavar="N", help="compile jobs at a time; default: by cores and memory")
+    cache = "HOST/NAME of a registry that may have what was compiled"
+    command.add_argument("--cache-from", nargs="+", action="extend", metavar="REF", help=cache)
+    command.add_argument("--cache-to", metavar="REF", help="HOST/NAME of a registry to keep what is compiled in")
     command.add_argument("--record", action="store_true", help="write the digest of a clean image to locks/digests")
     command.add_argument("--recorded", action="store_true", help="fail unless the image is as recorded")
     command.add_argument("--no-verify", action="store_true", help="do not look inside the image afterwards")
@@ -184,8 +187,7 @@ def _add_check(commands: _Commands) -> None:
 
 def _add_delta(commands: _Commands) -> None:
     command = commands.add_parser("delta", help="what an update from one image to another costs")
-    image = "an OCI archive or layout folder (oci:FILE), a tag that the engine has, or docker://REGISTRY/NAME:TAG"
-    command.add_argument("old", metavar="OLD", help=image)
+    command.add_argument("old", metavar="OLD", help=_IMAGE)
     command.add_argument("new", metavar="NEW", help="likewise")
     command.add_argument("--platform", metavar="OS/ARCH", help="which of several images (default: the matrix's)")
     command.add_argument("--json", action="store_true", help="for machines")
@@ -196,8 +198,7 @@ def _add_reproduce(commands: _Commands) -> None:
     _add_tags(command)
     _add_base(command)
     _add_mirrors(command)
-    image = "an OCI archive or layout folder (oci:FILE), a tag that the engine has, or docker://REGISTRY/NAME:TAG"
-    command.add_argument("--against", metavar="IMAGE", help=f"build once, and compare with this: {image}")
+    command.add_argument("--against", metavar="IMAGE", help=f"build once, and compare with this: {_IMAGE}")
     command.add_argument(
         "--keep", action="store_true", help="keep the images, which otherwise stay only if they differ"
     )
@@ -272,8 +273,7 @@ def _add_notes(commands: _Commands) -> None:
     command.add_argument(
         "--since", metavar="TAG", help="the row to compare with (default: the one before of its major)"
     )
-    image = "an OCI archive or layout folder (oci:FILE), a tag that the engine has, or docker://REGISTRY/NAME:TAG"
-    command.add_argument("--from", dest="old", metavar="IMAGE", help=f"its image, for the bytes that move: {image}")
+    command.add_argument("--from", dest="old", metavar="IMAGE", help=f"its image, for the bytes that move: {_IMAGE}")
     command.add_argument("--to", dest="new", metavar="IMAGE", help="the image of TAG, likewise")
     command.add_argument("--output", type=Path, metavar="FILE", help="(default: the standard output)")
     command.add_argument("--json", action="store_true", help="for machines")

@@ -54,12 +54,14 @@ class BakeResult:
         configs: target name to the digest of its image's config, which does not depend on how layers are compressed.
         executed: instructions that ran and did not come from the cache; None when BuildKit showed its own display.
         provenance: target name to what BuildKit says of the build, as SLSA provenance v0.2.
+        unwritten: why caches were not written, where that does not end the build.
     """
 
     digests: Mapping[str, str]
     executed: tuple[str, ...] | None
     configs: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unwritten: tuple[str, ...] = ()
 
 
 def bake_argv(bake_file: Path, metadata: Path, options: BakeOptions, environment: Mapping[str, str]) -> list[str]:
@@ -136,6 +138,7 @@ def bake(
         executed=None if own_display else progress.executed,
         configs=_said(said, "containerimage.config.digest"),
         provenance=_said(said, "buildx.build.provenance"),
+        unwritten=progress.unwritten,
     )
 
 

@@ -34,8 +34,8 @@ def build_rows(options: argparse.Namespace) -> int:
     rows = project.select(options.tags)
     if any(row.release.strategy is Strategy.SOURCE for row in rows):
         return build_compiled(project, rows, options)
-    for name, given in (("--jobs", options.jobs), ("--variant", options.variant)):
-        if given is not None:
+    for name in ("--jobs", "--variant", "--cache-from", "--cache-to"):
+        if getattr(options, name[2:].replace("-", "_")) is not None:
             raise UsageError(f"{name}: {NOT_COMPILED}")
     bases = candidates(options.base, project.matrix)
     plan = project.plan(rows, bases[0], trim=options.trim)

@@ -7,12 +7,10 @@ from sparkbake.exchange import login_of
 from sparkbake.project import Project
 from sparkbake.registry import Repository
 from sparkbake.tables import say
-from sparkbake.tagging import HOST
+from sparkbake.tagging import HOST, NAME
 
-# https://github.com/distribution/reference: grammar of names.
-_NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+|/)[a-z0-9]+)*"
-_PLACE = re.compile(rf"({HOST})/({_NAME})")
-_REFERENCE = re.compile(rf"({_NAME})(?::(\w[\w.-]{{0,127}}))?(?:@(sha256:[0-9a-f]{{64}}))?", re.ASCII)
+_PLACE = re.compile(rf"({HOST})/({NAME})")
+_REFERENCE = re.compile(rf"({NAME})(?::(\w[\w.-]{{0,127}}))?(?:@(sha256:[0-9a-f]{{64}}))?", re.ASCII)
 
 
 def repository_of_row(project: Project, place: str | None, reference: str) -> Repository:
@@ -52,6 +50,12 @@ def repository_of(project: Project, reference: str) -> tuple[Repository, str | N
     if found is None or not re.fullmatch(HOST, registry) or not (found[2] or found[3]):
         raise UsageError(f"got '{reference}', expected a TAG as `list` shows it, NAME:TAG or NAME@sha256:DIGEST")
     return _open(project, registry, found[1], writes=False), found[2], found[3]
+
+
+def repository_named(project: Project, place: str, *, writes: bool) -> Repository:
+    """The repository of a name "<host>/<name>", which is one."""
+    registry, _slash, name = place.partition("/")
+    return _open(project, registry, name, writes=writes)
 
 
 def _open(project: Project, registry: str, name: str, *, writes: bool) -> Repository:

@@ -12,6 +12,8 @@ _KEPT_LINES = 20
 _CANCELED = "context canceled"
 # BuildKit's own steps, and the second half of each `COPY --link`.
 _UNREMARKABLE = ("[internal]", "] LINK ", "[context ", "resolving provenance")
+# As BuildKit calls the step that writes a cache, whichever target it is of.
+_CACHE_EXPORT = "exporting cache to "
 # What the recipes' own scripts say of their progress.
 _REMARKS = ("layout: ", "os-packages: ")
 
@@ -87,6 +89,11 @@ class Progress:
             if step.error and _CANCELED not in step.error:
                 return Failure(step=_short(step.name), error=step.error, lines=tuple(step.lines))
         return None
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """Why caches could not be written; a build that bears it ends well."""
+        return tuple(one.error for one in self._steps.values() if one.error and _CACHE_EXPORT in one.name)
 
     @property
     def remarks(self) -> tuple[str, ...]:

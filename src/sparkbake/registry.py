@@ -187,6 +187,12 @@ class Repository:
         self._tried(lambda: self._upload(digest, locate, size_bytes, name), f"sending {name} ({digest})")
         return size_bytes
 
+    def check_writable(self) -> None:
+        """See that something may be stored: an upload is begun, and given up."""
+        begun = self._tried(lambda: self._ask("POST", "blobs/uploads/", body=b""), "asking to store something")
+        if place := begun.headers.get("location"):
+            self._ask("DELETE", place)
+
     def _upload(self, digest: str, locate: Locate, size_bytes: int, name: str) -> Answer:
         begun = self._ask("POST", "blobs/uploads/", body=b"")
         place = begun.headers.get("location")

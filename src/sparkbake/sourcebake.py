@@ -23,6 +23,7 @@ def source_bake_file(
     images: Mapping[str, str],
     compression: str = "zstd",
     network: str | None = None,
+    caches: Mapping[str, Mapping[str, list[str]]] | None = None,
 ) -> str:
     """The bake file of a plan, as JSON; targets that are there already are not in it.
 
@@ -33,13 +34,17 @@ def source_bake_file(
         images: "host/name:tag" of an image that a build begins with to the context that takes its place.
         compression: of all layers, as `bake_file` has it.
         network: of the steps that fetch, "host"; None for BuildKit's own. Those that compile have none, as they say.
+        caches: target name to what `buildcache.cache_bodies` says of it.
     """
     export = export_of(compression)
     bodies = {one.name: source_body(one, present, images) for one in plan.targets if one.name not in present}
     more = {"network": network} if network else {}
     body = {
         "group": {"default": {"targets": list(bodies)}},
-        "target": {name: {**one, **more, "output": [f"{outputs[name]},{export}"]} for name, one in bodies.items()},
+        "target": {
+            name: {**one, **more, **(caches or {}).get(name, {}), "output": [f"{outputs[name]},{export}"]}
+            for name, one in bodies.items()
+        },
     }
     return escape(json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 

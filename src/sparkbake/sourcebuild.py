@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sparkbake import preflight
 from sparkbake.build import build_secrets, exclusive, text_secrets, write_folders
+from sparkbake.buildcache import TargetCache, cache_bodies
 from sparkbake.buildx import BakeOptions, BakeResult, bake
+from sparkbake.cacheasking import ask_caches, check_written, named_caches
 from sparkbake.engine import EngineState, default_builder, engine_state
 from sparkbake.errors import LockError, UsageError
 from sparkbake.estimate import estimate_compiled
@@ -59,11 +61,12 @@ def build_compiled(project: Project, rows: Sequence[Row], options: argparse.Name
     """
     plan = _plan(project, rows, options.variant)
     _check_options(project, options)
+    caches = named_caches(project, plan.targets, options)
     for row in rows:
         for one in (*(limit.sentence for limit in row.release.limits), *filter(None, [row.variant.exceptions.note])):
             say(f"{row.tag}: note: {one}")
     if options.dry_run:
-        return dry_run(plan, as_json=options.json)
+        return dry_run(plan, caches, as_json=options.json)
     check_open_pins(plan)
     mirrors = project.mirrors(options.mirrors)
     if mirrors.bundle:
@@ -77,13 +80,16 @@ def build_compiled(project: Project, rows: Sequence[Row], options: argparse.Name
         state = replace(state, cached_bytes=0)
     disk_bytes = estimate_compiled(plan, present, dict(sources_of(project.matrix).disk_gb))
     check_machine(plan, state, disk_bytes=disk_bytes, remote_builder=options.builder is not None)
+    caches = ask_caches(project, caches, present)
     with exclusive(project.build):
         write_file(_begun_path(project, plan), _built_from(project, plan))
-        result = _bake_in_turn(project, plan, present, mirrors, options)
+        result = _bake_in_turn(project, plan, present, mirrors, options, caches=caches)
     for target in plan.targets:
         if target.name not in present:
             say(f"{target.reference}: {result.digests[target.name]}")
-    return _verify_built(project, plan, state, result=result, options=options)
+    status = _verify_built(project, plan, state, result=result, options=options)
+    check_written(result.unwritten, options.cache_to)
+    return status
 
 
 def _built(project: Project, plan: SourcePlan, result: BakeResult) -> list[CompiledImage]:
@@ -148,6 +154,8 @@ def _check_options(project: Project, options: argparse.Namespace) -> None:
             raise UsageError(f"{name}: is for rows that are installed from wheels; leave it out")
     if options.output:
         raise UsageError("--output: compiled images go into the engine; leave it out")
+    if options.no_cache and options.cache_from:
+        raise UsageError("--cache-from: with --no-cache no step may come from a cache; leave one of them out")
 
 
 def _sealed(project: Project, plan: SourcePlan) -> SourcePlan:
@@ -163,13 +171,16 @@ def _write(
     output: str,
     compression: str,
     network: str | None = None,
+    caches: Mapping[str, Mapping[str, list[str]]] | None = None,
 ) -> Path:
     """Write the build contexts of what is not there yet, and the bake file; its path."""
     files = project.source_contexts(plan)
     write_folders({name: some for name, some in files.items() if name not in present}, project.build)
     path = project.build / "docker-bake.json"
     outputs = {one.name: output for one in plan.targets}
-    text = source_bake_file(plan, outputs, present, images=images, compression=compression, network=network)
+    text = source_bake_file(
+        plan, outputs, present, images=images, compression=compression, network=network, caches=caches
+    )
     write_file(path, text)
     return path
 
@@ -181,7 +192,13 @@ def _as_context(reference: str) -> str:
 
 
 def _bake_in_turn(
-    project: Project, plan: SourcePlan, present: Mapping[str, str], mirrors: Mirrors, options: argparse.Namespace
+    project: Project,
+    plan: SourcePlan,
+    present: Mapping[str, str],
+    mirrors: Mirrors,
+    options: argparse.Namespace,
+    *,
+    caches: Mapping[str, TargetCache],
 ) -> BakeResult:
     """Build foundations first, and then rows on what came of them.
 
@@ -191,24 +208,31 @@ def _bake_in_turn(
     """
     missing = [one for one in plan.targets if one.name in plan.reusable and one.name not in present]
     if not missing or options.builder:
-        return _keep(project, plan, _bake(project, plan, present, mirrors, options), present)
-    first = _bake(project, replace(plan, targets=tuple(missing)), present, mirrors, options)
+        return _keep(project, plan, _bake(project, plan, present, mirrors, options, caches=caches), present)
+    first = _bake(project, replace(plan, targets=tuple(missing)), present, mirrors, options, caches=caches)
     # Now, since a row that fails leaves foundations that later builds find and do not build again.
     _keep(project, plan, first, present)
     made = {one.name: f"docker-image://{one.reference}@{first.digests[one.name]}" for one in missing}
     present = {**present, **made}
-    then = _keep(project, plan, _bake(project, plan, present, mirrors, options), present)
+    then = _keep(project, plan, _bake(project, plan, present, mirrors, options, caches=caches), present)
     both = None if first.executed is None or then.executed is None else (*first.executed, *then.executed)
     return BakeResult(
         digests={**first.digests, **then.digests},
         executed=both,
         configs={**first.configs, **then.configs},
         provenance={**first.provenance, **then.provenance},
+        unwritten=(*first.unwritten, *then.unwritten),
     )
 
 
 def _bake(
-    project: Project, plan: SourcePlan, present: Mapping[str, str], mirrors: Mirrors, options: argparse.Namespace
+    project: Project,
+    plan: SourcePlan,
+    present: Mapping[str, str],
+    mirrors: Mirrors,
+    options: argparse.Namespace,
+    *,
+    caches: Mapping[str, TargetCache],
 ) -> BakeResult:
     targets = [one.name for one in plan.targets if one.name not in present]
     file = _write(
@@ -220,6 +244,8 @@ def _bake(
         output="type=docker" if options.builder else "type=image",
         compression=options.compression,
         network="host" if mirrors.on_loopback else None,
+        # BuildKit's own display tells nobody but the user what was not written, so that it has to end the build.
+        caches=cache_bodies(caches, compression=options.compression, is_borne=options.progress != "tty"),
     )
     with _secrets(mirrors, options.jobs) as secrets:
         return bake(

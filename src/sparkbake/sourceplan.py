@@ -1,18 +1,19 @@
 """Show a plan of compiled images, to people and to machines, without building any."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from sparkbake.buildcache import TargetCache
 from sparkbake.sourcelabels import wheel_commit
 from sparkbake.sourcemodel import SourceTarget
 from sparkbake.sourceresolve import SourcePlan
 from sparkbake.tables import print_table
 
 
-def dry_run(plan: SourcePlan, *, as_json: bool) -> int:
+def dry_run(plan: SourcePlan, caches: Mapping[str, TargetCache], *, as_json: bool) -> int:
     """Print what a build would be made of; the exit status."""
     if as_json:
-        print(json.dumps(plan_body(plan), indent=2, sort_keys=True))
+        print(json.dumps(plan_body(plan, caches), indent=2, sort_keys=True))
         return 0
     for target in plan.targets:
         print_table(
@@ -23,13 +24,13 @@ def dry_run(plan: SourcePlan, *, as_json: bool) -> int:
             ],
             title=f"{target.reference} ({target.platform})",
         )
-        print_table(("", ""), _facts(target, plan))
+        print_table(("", ""), _facts(target, plan, caches[target.name]))
     if plan.open_pins:
         print_table(("open pin",), [(one,) for one in plan.open_pins], title="not known, so that no build begins")
     return 0
 
 
-def _facts(target: SourceTarget, plan: SourcePlan) -> Iterator[tuple[str, str]]:
+def _facts(target: SourceTarget, plan: SourcePlan, cache: TargetCache) -> Iterator[tuple[str, str]]:
     if target.name in plan.reusable:
         yield "built", "unless one of the same lock and recipe is in the engine or the registry"
     yield "torch for", target.torch_arch_list
@@ -43,9 +44,13 @@ def _facts(target: SourceTarget, plan: SourcePlan) -> Iterator[tuple[str, str]]:
         yield f"override: {override.package}", override.reason
     for setting in target.settings:
         yield f"{setting.name}={setting.value}", setting.reason
+    for reference in (*cache.read, *cache.others):
+        yield "cache from", reference
+    if cache.write:
+        yield "cache to", cache.write
 
 
-def plan_body(plan: SourcePlan) -> dict[str, object]:
+def plan_body(plan: SourcePlan, caches: Mapping[str, TargetCache]) -> dict[str, object]:
     """A plan for machines."""
     return {
         "open_pins": list(plan.open_pins),
@@ -74,6 +79,7 @@ def plan_body(plan: SourcePlan) -> dict[str, object]:
                 "overrides": {override.package: override.reason for override in one.overrides},
                 "settings": {setting.name: setting.value for setting in one.settings},
                 "labels": dict(one.labels),
+                "cache": {"from": [*caches[one.name].read, *caches[one.name].others], "to": caches[one.name].write},
             }
             for one in plan.targets
         ],

@@ -12,6 +12,8 @@ _PLACEHOLDER = re.compile(r"\{(.*?)\}")
 _PLACEHOLDERS = ("minor", "variant")
 # A registry, with its port if need be: https://github.com/distribution/reference, grammar of names.
 HOST = r"[a-z0-9]+(?:[.-][a-z0-9]+)*(?::\d+)?"
+# A repository in it, by the same grammar.
+NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+|/)[a-z0-9]+)*"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

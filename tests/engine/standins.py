@@ -7,6 +7,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -19,14 +20,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.builders import ROOT
-from tests.engine.upstreams import ARCHITECTURE, ASKED, IMAGE_HEADERS, IMAGE_LIBRARIES, Upstreams
+from tests.builders import ROOT, real_matrix
+from tests.engine.small import remove
+from tests.engine.upstreams import (
+    ARCHITECTURE,
+    ASKED,
+    IMAGE_HEADERS,
+    IMAGE_LIBRARIES,
+    Upstreams,
+    make_cuda_images,
+    served,
+)
 from tests.sourcebuilder import FETCHED, HOST, PATCH, TAGS, VERSIONS, WITH_SUBMODULES, make_patch
 
+from sparkbake.bases import choose
 from sparkbake.lock import Index, Locker
 from sparkbake.lockfile import lock_path
 from sparkbake.matrix import load_matrix, rows
+from sparkbake.mirrors import Mirrors
 from sparkbake.model import Environment, Wheel
+from sparkbake.project import cache_folder
 from sparkbake.sourcelock import (
     FOUNDATION_REQUIRES,
     IMAGE_REQUIRES,
@@ -45,6 +58,14 @@ FOUNDATION = "2.10.0-rc6-cu131"
 # The second differs in vLLM alone.
 FIRST, SECOND = "0.14.1", "0.14.2"
 NAMESPACE = "sparkbake-test"
+COMPILED = (
+    "build-nccl.sh",
+    "build-llvm.sh",
+    "build-torch.sh",
+    "build-torchvision.sh",
+    "build-triton.sh",
+    "build-vllm.sh",
+)
 _CUDA = "cuda.example/nvidia/cuda:{cuda}"
 _EPOCH = 1_790_000_000
 _TOGETHER = ("nccl", "torch", "torchvision", "torchaudio", "triton", "vllm")
@@ -81,6 +102,45 @@ class StandIns:
             check=False,
             timeout=1500,
         )
+
+
+@contextlib.contextmanager
+def serving_stand_ins(root: Path) -> Iterator[StandIns]:
+    """Write the checkout to a folder, and serve all that it takes; its images go in the end."""
+    base = choose(
+        "debian-13",
+        real_matrix(),
+        Mirrors(),
+        locks=ROOT / "locks",
+        cache=cache_folder(),
+        architectures=("amd64", "arm64"),
+        say=print,
+    ).folder
+    assert base is not None
+    for name in ("cuda", "git"):
+        (root / name).mkdir()
+    upstreams = Upstreams(folder=root / "git")
+    upstreams.make()
+    cuda = make_cuda_images(root / "cuda", base)
+    with served(upstreams.folder) as git, served_wheels(root / "wheels") as index:
+        made = make_stand_ins(
+            root / "checkout",
+            upstreams,
+            cuda,
+            name=f"stand-in-{secrets.token_hex(4)}",
+            git=git,
+            wheels=root / "wheels",
+            index=index,
+        )
+        yield made
+    for reference in made.references:
+        remove(reference)
+
+
+def ran(text: str) -> set[str]:
+    """The scripts that compile and were executed; of what came from the cache nothing is said to be done."""
+    steps = [line for line in text.splitlines() if ": done, " in line]
+    return {name for name in COMPILED if any(f"/dev/sparkbake/{name}" in line for line in steps)}
 
 
 def make_stand_ins(

@@ -1,69 +1,21 @@
 """`build` of compiled rows by the command line: a checkout of stand-ins, all that it takes from a mirrors.yaml."""
 
 import json
-import secrets
 from collections.abc import Iterator
 
 import pytest
-from tests.builders import ROOT, real_matrix
-from tests.engine.small import inspect, remove
-from tests.engine.standins import FIRST, FOUNDATION, SECOND, StandIns, make_stand_ins, served_wheels
-from tests.engine.upstreams import Upstreams, make_cuda_images, served
-
-from sparkbake.bases import choose
-from sparkbake.mirrors import Mirrors
-from sparkbake.project import cache_folder
+from tests.engine.small import inspect
+from tests.engine.standins import COMPILED, FIRST, FOUNDATION, SECOND, StandIns, ran, serving_stand_ins
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
 T4, LATER = f"{FIRST}-t4", f"{SECOND}-t4"
-COMPILED = (
-    "build-nccl.sh",
-    "build-llvm.sh",
-    "build-torch.sh",
-    "build-torchvision.sh",
-    "build-triton.sh",
-    "build-vllm.sh",
-)
 
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
-    root = tmp_path_factory.mktemp("stand-ins")
-    base = choose(
-        "debian-13",
-        real_matrix(),
-        Mirrors(),
-        locks=ROOT / "locks",
-        cache=cache_folder(),
-        architectures=("amd64", "arm64"),
-        say=print,
-    ).folder
-    assert base is not None
-    for name in ("cuda", "git"):
-        (root / name).mkdir()
-    upstreams = Upstreams(folder=root / "git")
-    upstreams.make()
-    cuda = make_cuda_images(root / "cuda", base)
-    with served(upstreams.folder) as git, served_wheels(root / "wheels") as index:
-        made = make_stand_ins(
-            root / "checkout",
-            upstreams,
-            cuda,
-            name=f"stand-in-{secrets.token_hex(4)}",
-            git=git,
-            wheels=root / "wheels",
-            index=index,
-        )
+    with serving_stand_ins(tmp_path_factory.mktemp("stand-ins")) as made:
         yield made
-    for reference in made.references:
-        remove(reference)
-
-
-def ran(text: str) -> set[str]:
-    """The scripts that compile and were executed; of what came from the cache nothing is said to be done."""
-    steps = [line for line in text.splitlines() if ": done, " in line]
-    return {name for name in COMPILED if any(f"/dev/sparkbake/{name}" in line for line in steps)}
 
 
 @pytest.fixture(scope="module")
