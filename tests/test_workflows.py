@@ -243,12 +243,13 @@ def test_several_rows_are_published_in_one_run_as_they_are_recorded(checkout: Pa
         "runner": ["ubuntu-24.04-arm"],
         "minutes": 350,
         "options": "--base debian-13 --recorded",
+        "compiled": False,
         "publisher": ["ubuntu-24.04-arm"],
     }
     for name in ("image", "publish", "release"):
         job = WORKFLOWS["publish.yml"]["jobs"][name]
         assert job["strategy"]["matrix"] == {"include": "${{ fromJSON(needs.rows.outputs.jobs) }}"}
-        assert job["env"]["TAG"] == "${{ matrix.tags }}"
+        assert job["env"]["TAGS"] == "${{ matrix.tags }}"
     # Two releases at once would each take the other for one that is not there yet, and both for GitHub's latest.
     for job in ("publish", "release"):
         assert WORKFLOWS["publish.yml"]["jobs"][job]["strategy"]["max-parallel"] == "1"
@@ -258,7 +259,7 @@ def test_several_rows_are_published_in_one_run_as_they_are_recorded(checkout: Pa
     ("workflow", "job", "variables"),
     [
         ("build.yml", "build", {"WORDS": "0.20.2-t4 0.20.2-t5 --base debian-13"}),
-        ("publish.yml", "image", {"TAG": "0.20.2-t4", "OPTIONS": "--base debian-13"}),
+        ("publish.yml", "image", {"TAGS": "0.20.2-t4", "OPTIONS": "--base debian-13"}),
     ],
 )
 def test_a_build_is_on_the_base_that_is_published(
@@ -287,10 +288,17 @@ def test_publishing_from_elsewhere_than_main_ends_with_what_to_do(checkout: Path
     assert "started on refs/heads/other, expected refs/heads/main" in done.stdout
 
 
-def test_the_reference_of_a_row_comes_from_its_plan(checkout: Path) -> None:
-    script = './quickstart build "$TAG" --dry-run --json | python3 .github/scripts/reference.py "$TAG"'
-    done = run(checkout, script, TAG="0.32.0-t5")
-    assert done.stdout == "docker.io/scitrera/dgx-spark-vllm:0.32.0-t5\n", done.stderr
+def test_the_references_of_rows_come_from_their_plan(checkout: Path) -> None:
+    script = "./quickstart build $TAGS --dry-run --json | python3 .github/scripts/reference.py $TAGS"
+    done = run(checkout, script, TAGS="0.32.0-t5")
+    assert done.stdout == "row docker.io/scitrera/dgx-spark-vllm:0.32.0-t5\n", done.stderr
+    done = run(checkout, script, TAGS="0.14.1-t4 0.14.1-t5")
+    assert done.stdout.splitlines() == [
+        "foundation docker.io/scitrera/dgx-spark-pytorch-dev:2.10.0-cu131",
+        "foundation docker.io/scitrera/dgx-spark-pytorch:2.10.0-cu131",
+        "row docker.io/scitrera/dgx-spark-vllm:0.14.1-t4",
+        "row docker.io/scitrera/dgx-spark-vllm:0.14.1-t5",
+    ], done.stderr
     done = run(checkout, "echo [] | python3 .github/scripts/reference.py 0.32.0-t5")
     assert done.returncode == 1
     assert "the plan has 0 images of 0.32.0-t5, expected one" in done.stderr
@@ -305,10 +313,10 @@ def row(tag: str, **changes: str) -> dict[str, str | None]:
 
 
 def jobs(
-    folder: Path, rows: list[dict[str, str | None]], *words: str, runner: str = ""
+    folder: Path, rows: list[dict[str, str | None]], *words: str, runner: str = "", cache: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-    return run(folder, f"python3 {SCRIPTS}/jobs.py {' '.join(words)} <rows.json", RUNNER=runner)
+    return run(folder, f"python3 {SCRIPTS}/jobs.py {' '.join(words)} <rows.json", RUNNER=runner, CACHE=cache)
 
 
 def test_rows_that_are_compiled_are_a_job_for_each_foundation_on_a_spark(tmp_path: Path) -> None:
@@ -351,6 +359,55 @@ def test_compiled_rows_stay_on_a_spark_whatever_runner_is_named(tmp_path: Path) 
     assert "::warning::jobs.py: the runner arm64-16-cores is for rows of wheels" in done.stderr
 
 
+@pytest.mark.parametrize("runner", ["", "dgx-spark", "arm64-16-cores"])
+def test_compiled_rows_are_published_from_a_hosted_runner_those_of_a_foundation_together(
+    tmp_path: Path, runner: str
+) -> None:
+    """One build makes what they stand on: two would make two, of which the registry takes one."""
+    source = {"strategy": "source", "foundation": "2.10.0-cu131"}
+    done = jobs(tmp_path, [row("0.14.1-t4", **source), row("0.14.1-t5", **source)], "--publish", runner=runner)
+    assert done.returncode == 0, done.stderr
+    (job,) = json.loads(outputs(done.stdout)["jobs"])
+    assert job == {
+        "name": "2.10.0-cu131",
+        "tags": "0.14.1-t4 0.14.1-t5",
+        "runner": ["self-hosted", "dgx-spark"],
+        "minutes": 2880,
+        "options": "",
+        "compiled": True,
+        "publisher": ["arm64-16-cores" if runner.startswith("arm64") else "ubuntu-24.04-arm"],
+    }
+
+
+CACHE = "registry.example:5000/sparks/build-cache"
+
+
+def test_a_cache_in_a_registry_is_read_for_what_is_compiled_and_not_published(tmp_path: Path) -> None:
+    rows = [row("0.14.1-t4", strategy="source"), row("0.32.0-t5")]
+    found = json.loads(outputs(jobs(tmp_path, rows, cache=CACHE).stdout)["jobs"])
+    assert [one["options"] for one in found] == [f"--cache-from {CACHE}", "--base trixie"]
+    make_parser("").parse_args(["build", "0.14.1-t4", *found[0]["options"].split(), "--progress", "plain"])
+    found = json.loads(outputs(jobs(tmp_path, rows, "--publish", cache=CACHE).stdout)["jobs"])
+    assert [one["options"] for one in found] == ["", "--base trixie --recorded"]
+
+
+@pytest.mark.parametrize(
+    "cache", ["build-cache", "registry.example/x --no-verify", "$(x)", "https://registry.example/x"]
+)
+def test_a_variable_that_names_no_cache_is_refused(tmp_path: Path, cache: str) -> None:
+    done = jobs(tmp_path, [row("0.14.1-t4", strategy="source")], cache=cache)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"::error::jobs.py: got the cache '{cache}', expected a repository as HOST/NAME" in done.stderr
+    assert "correct the variable BUILD_CACHE, or remove it" in done.stderr
+
+
+def test_no_workflow_writes_a_cache() -> None:
+    """Where something is built there is no login, and what a branch compiles would be everybody's."""
+    scripts = [path.read_text(encoding="utf-8") for path in SCRIPTS.iterdir() if path.is_file()]
+    assert not [one for one in (*TEXTS.values(), *scripts) if "--cache-to" in one]
+    assert [name for name, text in TEXTS.items() if "vars." in text] == ["build.yml"]
+
+
 def test_a_row_without_a_lock_is_left_out_and_named(tmp_path: Path) -> None:
     done = jobs(tmp_path, [row("0.14.0rc2-t4", locked="missing"), row("0.32.0-t5")])
     assert done.returncode == 0
@@ -364,7 +421,7 @@ def test_a_row_without_a_lock_is_left_out_and_named(tmp_path: Path) -> None:
         ([row("0.32.0-t5", locked="stale")], (), "none of 1 rows can be built; `nox -s list` says why"),
         ([row("0.32.0-t5", strategy="guess")], (), "no runner for the strategy guess; expected one of wheels, source"),
         ([row("0.32.0-t4"), row("0.32.0-t5", locked="open")], ("--publish",), "cannot be built: 0.32.0-t5 (open);"),
-        ([row("0.32.0-t5"), row("0.14.1-t4", strategy="source")], ("--publish",), "compiled: 0.14.1-t4; publish.yml "),
+        ([row("0.14.1-t4", strategy="source", locked="open")], ("--publish",), "none of 1 rows can be built;"),
         ([{**row("0.32.0-t5"), "base": None}], (), "matrix.yaml: publish.base: missing, expected the base"),
     ],
 )
@@ -647,18 +704,123 @@ def test_an_issue_is_not_written_when_nobody_looked_or_github_does_not_answer(ch
 
 # ---- what is handed over
 
+ROW, DEV, RUNTIME = (
+    f"docker.io/scitrera/dgx-spark-{name}"
+    for name in ("vllm:0.14.1-t4", "pytorch-dev:2.10.0-cu131", "pytorch:2.10.0-cu131")
+)
+# An engine whose images are the lines of ../images: their digests are those lines.
+ENGINE = """
+case "$2" in
+    inspect) grep -x -- "$3" ../images ;;
+    save) touch "${@: -1}" ;;
+    rm) { grep -vx -- "$4" ../images || :; } >../left; mv ../left ../images ;;
+esac
+"""
 
-def test_the_archive_goes_as_soon_as_the_engine_has_the_image(checkout: Path) -> None:
-    """Verify and publish save it again, on the same disk."""
-    packed = checkout / "handover"
-    (packed / "reports").mkdir(parents=True)
-    (packed / "reports" / "one.json").touch()
-    (packed / "image.tar").touch()
-    (packed / "digest").write_text("sha256:1\n", encoding="utf-8")
-    logging(checkout.parent, {"docker": "if [[ $2 == inspect ]]; then echo sha256:1; fi"})
-    done = run(checkout, f".github/scripts/unpack.sh 0.32.0-t5 {packed}")
+
+@pytest.fixture
+def engine(checkout: Path) -> Path:
+    """A checkout with reports, whose engine has a compiled row and its foundations."""
+    logging(checkout.parent, {"docker": ENGINE})
+    (checkout / "build" / "reports").mkdir(parents=True)
+    (checkout / "build" / "reports" / "one.json").touch()
+    (checkout.parent / "images").write_text(f"{DEV}\n{RUNTIME}\n{ROW}\n", encoding="utf-8")
+    return checkout
+
+
+def test_a_compiled_row_is_handed_over_with_its_foundations_in_one_archive(engine: Path) -> None:
+    summary = engine / "summary"
+    done = run(engine, ".github/scripts/pack.sh packed 0.14.1-t4", GITHUB_STEP_SUMMARY=str(summary))
     assert done.returncode == 0, done.stderr
-    assert not (packed / "image.tar").exists()
-    assert (checkout / "build" / "reports" / "one.json").exists()
-    (packed / "digest").write_text("sha256:2\n", encoding="utf-8")
-    assert run(checkout, f".github/scripts/unpack.sh 0.32.0-t5 {packed}").returncode == 1
+    assert calls(engine.parent)[-1] == f"docker image save {DEV} {RUNTIME} {ROW} --output packed/images.tar"
+    assert f"Built and verified: {ROW}@{ROW}\n" in summary.read_text(encoding="utf-8")
+    (engine / "build" / "reports" / "one.json").unlink()
+    done = run(engine, ".github/scripts/unpack.sh packed 0.14.1-t4")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["unpacked", one] for one in (DEV, RUNTIME, ROW)]
+    assert (engine / "build" / "reports" / "one.json").exists()
+    # Verify and publish save images again, on the same disk.
+    assert not (engine / "packed" / "images.tar").exists()
+
+
+def test_a_foundation_that_the_registry_has_is_not_handed_over_and_a_row_must_be(engine: Path) -> None:
+    (engine.parent / "images").write_text(f"{ROW}\n", encoding="utf-8")
+    done = run(engine, ".github/scripts/pack.sh packed 0.14.1-t4")
+    assert done.returncode == 0, done.stderr
+    assert calls(engine.parent)[-1] == f"docker image save {ROW} --output packed/images.tar"
+    assert (
+        f"::notice::pack.sh: {DEV} is not in the engine: what was built stands on that of the registry" in done.stderr
+    )
+    assert run(engine, ".github/scripts/unpack.sh packed 0.14.1-t4").returncode == 0
+    (engine.parent / "images").write_text(f"{DEV}\n", encoding="utf-8")
+    done = run(engine, ".github/scripts/pack.sh again 0.14.1-t4")
+    assert done.returncode == 1
+    assert f"::error::pack.sh: the engine does not have {ROW}, expected all that was asked for; build it" in done.stderr
+
+
+def test_what_arrives_otherwise_or_not_at_all_is_refused(engine: Path) -> None:
+    packed = engine / "packed"
+    assert run(engine, ".github/scripts/pack.sh packed 0.14.1-t4").returncode == 0
+    digests = (packed / "digests").read_text(encoding="utf-8")
+    (packed / "digests").write_text(digests.replace(f"{DEV} {DEV}", f"{DEV} other"), encoding="utf-8")
+    done = run(engine, ".github/scripts/unpack.sh packed 0.14.1-t4")
+    assert done.returncode == 1
+    assert f"{DEV} is {DEV} here, expected other, which was verified; build it again" in done.stderr
+    (packed / "images.tar").touch()
+    (packed / "digests").write_text(digests.replace(ROW, "somewhere/else:0.14.1-t4"), encoding="utf-8")
+    done = run(engine, ".github/scripts/unpack.sh packed 0.14.1-t4")
+    assert done.returncode == 1
+    assert f"packed/digests has no {ROW}, expected all that is to be published; build it again" in done.stderr
+
+
+def test_what_is_published_of_compiled_rows_is_made_in_the_run_that_publishes_it(engine: Path) -> None:
+    """A checkout of the runner's has neither report nor provenance of what a run before has left in the engine."""
+    step = step_named("publish.yml", "image", "Have all images of compiled rows made in this run")
+    assert step["if"] == "matrix.compiled"
+    (engine.parent / "images").write_text(f"{DEV}\nanother:1\n", encoding="utf-8")
+    done = run(engine, step["run"], TAGS="0.14.1-t4 0.14.1-t5")
+    assert done.returncode == 0, done.stderr
+    assert (engine.parent / "images").read_text(encoding="utf-8") == "another:1\n"
+    assert [one for one in calls(engine.parent) if " rm " in one] == [f"docker image rm --force {DEV}"]
+
+
+@pytest.mark.parametrize(
+    ("job", "name"),
+    [
+        ("image", "Pack the images and their reports"),
+        ("publish", "Unpack the images and their reports"),
+    ],
+)
+def test_both_sides_of_a_handover_name_all_rows(checkout: Path, job: str, name: str) -> None:
+    scripts = checkout.parent / "scripts" / ".github" / "scripts"
+    scripts.mkdir(parents=True)
+    for script in ("pack.sh", "unpack.sh"):
+        program(scripts / script, 'printf "%s\\n" "$*" >called')
+    done = run(scripts.parents[1], step_named("publish.yml", job, name)["run"], TAGS="a b", RUNNER_TEMP="/t")
+    assert done.returncode == 0, done.stderr
+    assert (scripts.parents[1] / "called").read_text(encoding="utf-8") == "/t/handover a b\n"
+
+
+def test_every_image_is_checked_and_every_row_gets_its_notes_and_its_release(checkout: Path) -> None:
+    plan = {"targets": [{"reference": "r/f:1", "reusable": True}, *({"reference": f"r/v:{tag}"} for tag in "ab")]}
+    body = f"""
+if [[ $1 == build ]]; then echo '{json.dumps(plan)}'; else echo "$*" >>../calls; cat; fi
+if [[ $1 == notes ]]; then touch "$4"; fi
+"""
+    program(checkout / "quickstart", body)
+    step = step_named("publish.yml", "publish", "Check them as a consumer would")
+    done = run(checkout, step["run"], TAGS="a b", IDENTITY="me")
+    assert done.returncode == 0, done.stderr
+    assert [one.split()[:4] for one in calls(checkout.parent)] == [
+        ["check", one, "--identity", "me"] for one in ("r/f:1", "r/v:a", "r/v:b")
+    ]
+    step = step_named("publish.yml", "publish", "Write the release notes")
+    assert run(checkout, step["run"], TAGS="a b", RUNNER_TEMP=str(checkout)).returncode == 0
+    assert sorted(one.name for one in (checkout / "notes").iterdir()) == ["a.md", "b.md"]
+    step = step_named("publish.yml", "release", "Make the releases, or renew their notes")
+    for one in (checkout / "notes").iterdir():
+        one.write_text("x\n", encoding="utf-8")
+    logging(checkout.parent, {"gh": ""})
+    assert run(checkout, step["run"], TAGS="a b", RUNNER_TEMP=str(checkout), GITHUB_SHA="c0ffee").returncode == 0
+    made = [one.split()[3] for one in calls(checkout.parent) if one.startswith("gh release create")]
+    assert made == ["a", "b"]

@@ -3,7 +3,8 @@
     ./quickstart list --json 0.32.0-t5 | RUNNER=dgx-spark python3 .github/scripts/jobs.py [--publish]
 
 A row of wheels is a job of its own on a hosted arm64 runner, or on that which RUNNER names. Rows that are compiled are
-one job for each foundation, on a Spark: they share what takes hours, which is in that Spark's build cache.
+one job for each foundation, on a Spark: they share what takes hours, which is in that Spark's build cache, and perhaps
+in that of a registry, in the repository that CACHE names.
 """
 
 import json
@@ -21,15 +22,16 @@ STRATEGIES = ("wheels", "source")
 _OF_A_SPARK = ("self-hosted", "linux", "arm64")
 
 
-def main(arguments: Sequence[str], runner: str) -> int:
+def main(arguments: Sequence[str], runner: str, cache: str) -> int:
     """Print `jobs=[...]`; 1 where that cannot be.
 
     Args:
-        arguments: with --publish all rows must be ready, from wheels, and come out as they are recorded.
+        arguments: with --publish all rows must be ready, and those from wheels come out as they are recorded.
         runner: label of the runner for rows of wheels; empty for the hosted one.
+        cache: repository with what was compiled; empty for none. What is published is compiled here.
     """
     rows, publish = json.load(sys.stdin), "--publish" in arguments
-    fault = _fault(rows, runner, publish=publish)
+    fault = _fault_of_words(runner, cache) or _fault(rows, publish=publish)
     if fault:
         _say("error", fault)
         return 1
@@ -38,17 +40,28 @@ def main(arguments: Sequence[str], runner: str) -> int:
         if row not in ready:
             _say("warning", f"{row['tag']} is left out: its lock is {row['locked']}; `nox -s list` says more")
     if runner not in ("", SPARK) and any(row["strategy"] == "source" for row in ready):
-        _say("warning", f"the runner {runner} is for rows of wheels; compiled ones stay on a Spark")
-    print(f"jobs={json.dumps(list(jobs_of(ready, runner, publish=publish)))}")
+        published = ", and are published from there" if publish else ""
+        _say("warning", f"the runner {runner} is for rows of wheels; compiled ones are built on a Spark{published}")
+    print(f"jobs={json.dumps(list(jobs_of(ready, runner, cache, publish=publish)))}")
     return 0
 
 
-def _fault(rows: Sequence[Mapping[str, Any]], runner: str, *, publish: bool) -> str | None:
-    """Why there can be no jobs; None when there can."""
+def _fault_of_words(runner: str, cache: str) -> str | None:
+    """What is wrong with what a person has typed; None when nothing is."""
     if runner and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", runner):
         return f"got the runner '{runner}', expected the label of one, such as {HOSTED} or {SPARK}; or leave it empty"
     if runner.casefold() in _OF_A_SPARK or (runner != SPARK and runner.casefold() == SPARK):
         return f"got the runner '{runner}', which may be a Spark; expected {SPARK}, or the label of a hosted one"
+    if cache and not re.fullmatch(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+", cache):
+        return (
+            f"got the cache '{cache}', expected a repository as HOST/NAME, such as registry.example/sparks/cache; "
+            "correct the variable BUILD_CACHE, or remove it"
+        )
+    return None
+
+
+def _fault(rows: Sequence[Mapping[str, Any]], *, publish: bool) -> str | None:
+    """Why there can be no jobs of some rows; None when there can."""
     if unknown := {row["strategy"] for row in rows} - set(STRATEGIES):
         return f"no runner for the strategy {', '.join(sorted(unknown))}; expected one of {', '.join(STRATEGIES)}"
     if all(row["locked"] != "yes" for row in rows):
@@ -59,20 +72,18 @@ def _fault(rows: Sequence[Mapping[str, Any]], runner: str, *, publish: bool) -> 
 
 
 def _why_not_published(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    if compiled := " ".join(row["tag"] for row in rows if row["strategy"] == "source"):
-        return (
-            f"compiled: {compiled}; publish.yml hands over one image, where such a row has three; name others, and "
-            f"publish these from the Spark that built them: `nox -s publish -- {compiled}`"
-        )
     if unlocked := ", ".join(f"{row['tag']} ({row['locked']})" for row in rows if row["locked"] != "yes"):
         return f"cannot be built: {unlocked}; `nox -s list` says why; name others"
     return None
 
 
-def jobs_of(rows: Sequence[Mapping[str, Any]], runner: str, *, publish: bool) -> Iterator[dict[str, object]]:
+def jobs_of(
+    rows: Sequence[Mapping[str, Any]], runner: str, cache: str, *, publish: bool
+) -> Iterator[dict[str, object]]:
     """The jobs of rows, in their order; a job's `tags` and its `options` of `build` have spaces between them.
 
     `publisher` is the runner that publishes: never a Spark, since nothing is built there and it is given the secrets.
+    A cache decides what an image is made of, and others may have written it: nothing is published from there.
     """
     names = [row["tag"] if row["strategy"] == "wheels" else row["foundation"] for row in rows]
     for name in dict.fromkeys(names):
@@ -82,8 +93,12 @@ def jobs_of(rows: Sequence[Mapping[str, Any]], runner: str, *, publish: bool) ->
         job: dict[str, object] = {"name": name, "tags": " ".join(row["tag"] for row in own)}
         job["runner"] = ["self-hosted", SPARK] if on_spark else [runner or HOSTED]
         job["minutes"] = SPARK_MINUTES if on_spark else HOSTED_MINUTES
-        job["options"] = "" if is_compiled else f"--base {own[0]['base']}" + (" --recorded" if publish else "")
+        if is_compiled:
+            job["options"] = f"--cache-from {cache}" if cache and not publish else ""
+        else:
+            job["options"] = f"--base {own[0]['base']}" + (" --recorded" if publish else "")
         if publish:
+            job["compiled"] = is_compiled
             job["publisher"] = [HOSTED if runner in ("", SPARK) else runner]
         yield job
 
@@ -93,4 +108,4 @@ def _say(level: str, message: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ.get("RUNNER", "")))
+    sys.exit(main(sys.argv[1:], os.environ.get("RUNNER", ""), os.environ.get("CACHE", "")))

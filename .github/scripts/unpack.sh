@@ -1,18 +1,26 @@
 #!/usr/bin/env bash
-# Unpacks what pack.sh has packed into the engine and into build/reports: unpack.sh TAG FOLDER
+# Unpacks what pack.sh has packed into the engine and into build/reports: unpack.sh FOLDER TAG...
 set -euo pipefail
-tag=$1 folder=$2
+folder=$1
+shift
 here=$(dirname "$0")
 
-reference=$(./quickstart build "$tag" --dry-run --json | python3 "$here/reference.py" "$tag")
-docker image load --input "$folder/image.tar"
-found=$(docker image inspect "$reference" --format '{{.Descriptor.Digest}}')
-expected=$(cat "$folder/digest")
-if [[ $found != "$expected" ]]; then
-    printf '::error::unpack.sh: %s is %s here, expected %s, which was verified; build it again\n' "$reference" "$found" "$expected" >&2
-    exit 1
-fi
+die() { printf '::error::unpack.sh: %s\n' "$*" >&2; exit 1; }
+
+# What is asked for is this checkout's to say, and not what was handed over.
+./quickstart build "$@" --dry-run --json | python3 "$here/reference.py" "$@" >"$folder/references"
+docker image load --input "$folder/images.tar"
+# Verify and publish save images again, on the same disk.
+rm "$folder/images.tar"
+while read -r kind reference; do
+    expected=$(awk -v one="$reference" '$1 == one { print $2 }' "$folder/digests")
+    if [[ -n $expected ]]; then
+        found=$(docker image inspect "$reference" --format '{{.Descriptor.Digest}}')
+        [[ $found == "$expected" ]] || die "$reference is $found here, expected $expected, which was verified; build it again"
+        printf 'unpacked %s %s\n' "$reference" "$found"
+    elif [[ $kind == row ]]; then
+        die "$folder/digests has no $reference, expected all that is to be published; build it again"
+    fi
+done <"$folder/references"
 mkdir -p build/reports
 cp -R "$folder/reports/." build/reports/
-rm "$folder/image.tar"
-printf 'unpacked %s, %s\n' "$reference" "$found"
