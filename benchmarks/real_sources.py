@@ -37,10 +37,10 @@ from sparkbake.devicecode import chip_number, verdicts_of
 from sparkbake.elf import read_elf
 from sparkbake.fatbin import SECTIONS, read_containers
 from sparkbake.project import Project, open_project
-from sparkbake.sourcebuild import git_config
 from sparkbake.sourcemodel import GitSource, SourceTarget
 from sparkbake.sourcerender import checkouts
 from sparkbake.sourceresolve import SourcePlan
+from sparkbake.sourcesecrets import git_config
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

@@ -169,6 +169,7 @@ ORDER = (
     "verifying",
     "cacheasking",
     "sourceplan",
+    "sourcesecrets",
     "sourcebuild",
     "signing",
     "candidates",

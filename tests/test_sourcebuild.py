@@ -19,6 +19,7 @@ from sparkbake.errors import LockError, PreflightError, RegistryError, UsageErro
 from sparkbake.mirrors import Mirrors
 from sparkbake.project import Project, open_project
 from sparkbake.registry import Repository
+from sparkbake.sourcesecrets import compile_secrets
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ def test_jobs_and_mirrors_are_secrets_and_gone_afterwards() -> None:
     mirrors = Mirrors(
         git=(("https://example.com/", "https://mirror.example/"),), crates="sparse+https://user:word@crates.example/"
     )
-    with sourcebuild._secrets(mirrors, 4) as secrets:
+    with compile_secrets(mirrors, 4) as secrets:
         assert secrets["jobs"].read_text(encoding="utf-8") == "4"
         assert "insteadOf = https://example.com/" in secrets["gitconfig"].read_text(encoding="utf-8")
         assert tomllib.loads(secrets["cargo"].read_text(encoding="utf-8"))["source"] == {
@@ -239,7 +240,7 @@ def test_mirrors_that_no_step_can_ask_are_told_before_anything_is_built(
 
 
 def test_without_mirrors_nothing_is_said_of_them() -> None:
-    with sourcebuild._secrets(Mirrors(), None) as secrets:
+    with compile_secrets(Mirrors(), None) as secrets:
         assert not {"gitconfig", "cargo"} & set(secrets)
 
 

@@ -28,13 +28,14 @@ from sparkbake.patches import Release, Series, Topic, Waiver
 from sparkbake.project import open_project
 from sparkbake.series import load_series
 from sparkbake.sourcebake import source_bake_file
-from sparkbake.sourcebuild import check_open_pins, git_config
+from sparkbake.sourcebuild import check_open_pins
 from sparkbake.sourcelock import digest_of, load_foundation_lock, load_source_lock
 from sparkbake.sourcemodel import SourceTarget
 from sparkbake.sourcepins import sources_of
 from sparkbake.sourceplan import plan_body
 from sparkbake.sourcerender import OPEN, render_source
 from sparkbake.sourceresolve import SourceLocks, SourcePlan, compiled_patches, resolve_source
+from sparkbake.sourcesecrets import git_config
 
 GOLDEN = ROOT / "tests" / "golden-source"
 NO_PATCHES = Series(

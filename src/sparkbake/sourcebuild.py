@@ -1,14 +1,11 @@
 """Render, build and verify compiled rows: foundations first, or those that are there already, then vLLM."""
 
 import argparse
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sparkbake import preflight
-from sparkbake.build import build_secrets, exclusive, text_secrets, write_folders
+from sparkbake.build import exclusive, write_folders
 from sparkbake.buildcache import TargetCache, cache_bodies
 from sparkbake.buildx import BakeOptions, BakeResult, bake
 from sparkbake.cacheasking import ask_caches, check_written, named_caches
@@ -29,6 +26,7 @@ from sparkbake.sourceplan import dry_run
 from sparkbake.sourceresolve import SourcePlan
 from sparkbake.sourcereuse import present as reusable
 from sparkbake.sourcereuse import sealed
+from sparkbake.sourcesecrets import compile_secrets
 from sparkbake.tables import say
 from sparkbake.verifying import verify_built
 
@@ -247,7 +245,7 @@ def _bake(
         # BuildKit's own display tells nobody but the user what was not written, so that it has to end the build.
         caches=cache_bodies(caches, compression=options.compression, is_borne=options.progress != "tty"),
     )
-    with _secrets(mirrors, options.jobs) as secrets:
+    with compile_secrets(mirrors, options.jobs) as secrets:
         return bake(
             file,
             project.build / "metadata.json",
@@ -270,29 +268,3 @@ def _keep(project: Project, plan: SourcePlan, result: BakeResult, present: Mappi
     digests = {name: place.rpartition("@")[2] for name, place in present.items()}
     keep_provenance(project, _built(project, plan, result), result, digests)
     return result
-
-
-@contextmanager
-def _secrets(mirrors: Mirrors, jobs: int | None) -> Iterator[dict[str, Path]]:
-    texts = {"gitconfig": git_config(mirrors)} if mirrors.git else {}
-    texts |= {"cargo": cargo_config(mirrors.crates)} if mirrors.crates else {}
-    # As a secret it changes no step's cache key: another number of jobs compiles nothing anew.
-    texts |= {"jobs": str(jobs)} if jobs else {}
-    with (
-        build_secrets(mirrors, preflight.ca_bundle(os.environ), mirrors.package_index) as usual,
-        text_secrets(texts) as own,
-    ):
-        yield {**usual, **own}
-
-
-def git_config(mirrors: Mirrors) -> str:
-    """Settings of git that send it to mirrors; submodules, too."""
-    return "".join(f'[url "{new}"]\n\tinsteadOf = {old}\n' for old, new in mirrors.git)
-
-
-def cargo_config(index: str) -> str:
-    """Settings of cargo by which a sparse index takes the place of crates.io.
-
-    https://doc.rust-lang.org/cargo/reference/source-replacement.html
-    """
-    return f'[source.crates-io]\nreplace-with = "mirror"\n\n[source.mirror]\nregistry = "{index}"\n'

@@ -38,12 +38,12 @@ from sparkbake.mirrors import Mirrors
 from sparkbake.model import Base, Environment, Wheel
 from sparkbake.patches import Effect
 from sparkbake.project import Project, cache_folder, open_project
-from sparkbake.sourcebuild import cargo_config, git_config
 from sparkbake.sourceimage import CompiledImage, images_of
 from sparkbake.sourcelabels import CONTEXT_DIGEST
 from sparkbake.sourcemodel import CompiledPatch, Fetch, GitSource, SourceTarget
 from sparkbake.sourcerender import render_source
 from sparkbake.sourceresolve import SourcePlan
+from sparkbake.sourcesecrets import cargo_config, git_config
 from sparkbake.verifying import bill_path, report_path, verify_built
 from sparkbake.versions import variant_tag
 
