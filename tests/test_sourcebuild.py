@@ -294,6 +294,44 @@ def test_a_row_is_built_on_images_that_the_next_build_finds_and_not_on_targets(
     assert asked[1][row] == images
 
 
+# ---- wheels
+
+
+def test_wheels_are_a_build_of_their_own_of_the_same_steps_and_no_image(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(monkeypatch, cached_bytes=0, free_bytes=10**12)
+    project = open_project(checkout)
+    known = replace(project.source_plan(project.select(["0.14.1-t4"])), open_pins=())
+    monkeypatch.setattr(Project, "source_plan", lambda _project, _rows, _variant: known)
+    asked: list[tuple[dict[str, Any], BakeOptions]] = []
+
+    def bake(
+        file: Path, _metadata: Path, options: BakeOptions, *, targets: Sequence[str], **_more: object
+    ) -> BakeResult:
+        asked.append((json.loads(file.read_text(encoding="utf-8"))["target"], options))
+        return BakeResult(digests={one: f"sha256:{one}" for one in targets}, executed=tuple(targets))
+
+    monkeypatch.setattr(sourcebuild, "bake", bake)
+    monkeypatch.setattr(sourcebuild, "default_builder", lambda: "default")
+    words = ["--root", str(checkout), "build", "0.14.1-t4", "--no-verify", "--wheels", str(checkout / "wheels")]
+    assert main(words) == 0
+    assert "wheels/0.14.1-t4: 0 wheels" in capsys.readouterr().err
+    (foundations, before), (bodies, options) = asked
+    assert (len(foundations), before.writable) == (2, ())
+    assert options.writable == (checkout / "wheels",)
+    row = known.targets[-1].name
+    image, wheels = bodies.pop(row), bodies.pop(f"wheels-{row}")
+    assert bodies == {}
+    assert (wheels.pop("target"), wheels.pop("output")) == ("wheels", [f"type=local,dest={checkout}/wheels/0.14.1-t4"])
+    assert wheels == {key: image[key] for key in wheels}
+    assert set(image) - set(wheels) == {"target", "output", "tags", "labels", "annotations"}
+    (checkout / "wheels" / "0.14.1-t4").mkdir()
+    (checkout / "wheels" / "0.14.1-t4" / "old.whl").touch()
+    assert main(words) == UsageError.exit_code
+    assert "wheels/0.14.1-t4 is not empty, expected a folder for these alone" in capsys.readouterr().err
+
+
 # ---- caches in a registry
 
 

@@ -216,7 +216,7 @@ def test_the_step_that_lists_jobs_gives_one_to_each_row_that_can_be_built(checko
     target = checkout / "output"
     done = run(checkout, step["run"], TAGS="0.20.2-* 0.32.0-t5", GITHUB_OUTPUT=str(target))
     assert done.returncode == 0, done.stderr
-    wheels = {"runner": ["ubuntu-24.04-arm"], "minutes": 350, "options": "--base debian-13"}
+    wheels = {"runner": ["ubuntu-24.04-arm"], "minutes": 350, "options": "--base debian-13", "compiled": False}
     assert json.loads(outputs(target.read_text(encoding="utf-8"))["jobs"]) == [
         {"name": tag, "tags": tag, **wheels} for tag in ("0.20.2-t4", "0.20.2-t5", "0.32.0-t5")
     ]
@@ -323,7 +323,8 @@ def test_rows_that_are_compiled_are_a_job_for_each_foundation_on_a_spark(tmp_pat
     source = {"strategy": "source", "foundation": "2.10.0-cu131"}
     done = jobs(tmp_path, [row("0.14.1-t4", **source), row("0.32.0-t5"), row("0.14.1-t5", **source)])
     assert done.returncode == 0, done.stderr
-    spark = {"runner": ["self-hosted", "dgx-spark"], "minutes": 2880, "options": ""}
+    options = "--wheels build/wheels"
+    spark = {"runner": ["self-hosted", "dgx-spark"], "minutes": 2880, "options": options, "compiled": True}
     assert json.loads(outputs(done.stdout)["jobs"]) == [
         {"name": "2.10.0-cu131", "tags": "0.14.1-t4 0.14.1-t5", **spark},
         {
@@ -332,6 +333,7 @@ def test_rows_that_are_compiled_are_a_job_for_each_foundation_on_a_spark(tmp_pat
             "runner": ["ubuntu-24.04-arm"],
             "minutes": 350,
             "options": "--base trixie",
+            "compiled": False,
         },
     ]
 
@@ -373,7 +375,7 @@ def test_compiled_rows_are_published_from_a_hosted_runner_those_of_a_foundation_
         "tags": "0.14.1-t4 0.14.1-t5",
         "runner": ["self-hosted", "dgx-spark"],
         "minutes": 2880,
-        "options": "",
+        "options": "--wheels build/wheels",
         "compiled": True,
         "publisher": ["arm64-16-cores" if runner.startswith("arm64") else "ubuntu-24.04-arm"],
     }
@@ -385,10 +387,10 @@ CACHE = "registry.example:5000/sparks/build-cache"
 def test_a_cache_in_a_registry_is_read_for_what_is_compiled_and_not_published(tmp_path: Path) -> None:
     rows = [row("0.14.1-t4", strategy="source"), row("0.32.0-t5")]
     found = json.loads(outputs(jobs(tmp_path, rows, cache=CACHE).stdout)["jobs"])
-    assert [one["options"] for one in found] == [f"--cache-from {CACHE}", "--base trixie"]
+    assert [one["options"] for one in found] == [f"--wheels build/wheels --cache-from {CACHE}", "--base trixie"]
     make_parser("").parse_args(["build", "0.14.1-t4", *found[0]["options"].split(), "--progress", "plain"])
     found = json.loads(outputs(jobs(tmp_path, rows, "--publish", cache=CACHE).stdout)["jobs"])
-    assert [one["options"] for one in found] == ["", "--base trixie --recorded"]
+    assert [one["options"] for one in found] == ["--wheels build/wheels", "--base trixie --recorded"]
 
 
 @pytest.mark.parametrize(
@@ -399,6 +401,13 @@ def test_a_variable_that_names_no_cache_is_refused(tmp_path: Path, cache: str) -
     assert (done.returncode, done.stdout) == (1, "")
     assert f"::error::jobs.py: got the cache '{cache}', expected a repository as HOST/NAME" in done.stderr
     assert "correct the variable BUILD_CACHE, or remove it" in done.stderr
+
+
+@pytest.mark.parametrize(("workflow", "job"), [("build.yml", "build"), ("publish.yml", "image")])
+def test_what_was_compiled_is_kept_as_wheels_from_where_the_build_wrote_them(workflow: str, job: str) -> None:
+    step = step_named(workflow, job, "Keep the wheels that were compiled")
+    assert step["if"] == "matrix.compiled"
+    assert step["with"]["path"] == "build/wheels/"
 
 
 def test_no_workflow_writes_a_cache() -> None:

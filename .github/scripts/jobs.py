@@ -94,11 +94,11 @@ def jobs_of(
         job["runner"] = ["self-hosted", SPARK] if on_spark else [runner or HOSTED]
         job["minutes"] = SPARK_MINUTES if on_spark else HOSTED_MINUTES
         if is_compiled:
-            job["options"] = f"--cache-from {cache}" if cache and not publish else ""
+            job["options"] = "--wheels build/wheels" + (f" --cache-from {cache}" if cache and not publish else "")
         else:
             job["options"] = f"--base {own[0]['base']}" + (" --recorded" if publish else "")
+        job["compiled"] = is_compiled
         if publish:
-            job["compiled"] = is_compiled
             job["publisher"] = [HOSTED if runner in ("", SPARK) else runner]
         yield job
 

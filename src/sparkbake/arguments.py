@@ -108,6 +108,7 @@ def _add_build(commands: _Commands) -> None:
     cache = "HOST/NAME of a registry that may have what was compiled"
     command.add_argument("--cache-from", nargs="+", action="extend", metavar="REF", help=cache)
     command.add_argument("--cache-to", metavar="REF", help="HOST/NAME of a registry to keep what is compiled in")
+    command.add_argument("--wheels", type=Path, metavar="DIR", help="write what is compiled to DIR/TAG as wheels, too")
     command.add_argument("--record", action="store_true", help="write the digest of a clean image to locks/digests")
     command.add_argument("--recorded", action="store_true", help="fail unless the image is as recorded")
     command.add_argument("--no-verify", action="store_true", help="do not look inside the image afterwards")
@@ -199,9 +200,7 @@ def _add_reproduce(commands: _Commands) -> None:
     _add_base(command)
     _add_mirrors(command)
     command.add_argument("--against", metavar="IMAGE", help=f"build once, and compare with this: {_IMAGE}")
-    command.add_argument(
-        "--keep", action="store_true", help="keep the images, which otherwise stay only if they differ"
-    )
+    command.add_argument("--keep", action="store_true", help="keep the images even if they do not differ")
     command.add_argument("--json", action="store_true", help="for machines")
 
 

@@ -34,7 +34,7 @@ def build_rows(options: argparse.Namespace) -> int:
     rows = project.select(options.tags)
     if any(row.release.strategy is Strategy.SOURCE for row in rows):
         return build_compiled(project, rows, options)
-    for name in ("--jobs", "--variant", "--cache-from", "--cache-to"):
+    for name in ("--jobs", "--variant", "--cache-from", "--cache-to", "--wheels"):
         if getattr(options, name[2:].replace("-", "_")) is not None:
             raise UsageError(f"{name}: {NOT_COMPILED}")
     bases = candidates(options.base, project.matrix)

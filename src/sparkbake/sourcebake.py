@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sparkbake.bake import common_body, escape, export_of
@@ -24,6 +25,7 @@ def source_bake_file(
     compression: str = "zstd",
     network: str | None = None,
     caches: Mapping[str, Mapping[str, list[str]]] | None = None,
+    wheels: Mapping[str, Path] | None = None,
 ) -> str:
     """The bake file of a plan, as JSON; targets that are there already are not in it.
 
@@ -35,18 +37,24 @@ def source_bake_file(
         compression: of all layers, as `bake_file` has it.
         network: of the steps that fetch, "host"; None for BuildKit's own. Those that compile have none, as they say.
         caches: target name to what `buildcache.cache_bodies` says of it.
+        wheels: name of a target to the folder that gets what was compiled for it.
     """
     export = export_of(compression)
-    bodies = {one.name: source_body(one, present, images) for one in plan.targets if one.name not in present}
+    made = {one.name: source_body(one, present, images) for one in plan.targets if one.name not in present}
     more = {"network": network} if network else {}
-    body = {
-        "group": {"default": {"targets": list(bodies)}},
-        "target": {
-            name: {**one, **more, **(caches or {}).get(name, {}), "output": [f"{outputs[name]},{export}"]}
-            for name, one in bodies.items()
-        },
+    bodies = {
+        name: {**one, **more, **(caches or {}).get(name, {}), "output": [f"{outputs[name]},{export}"]}
+        for name, one in made.items()
     }
+    bodies |= {f"wheels-{name}": _wheels_body(bodies[name], folder) for name, folder in (wheels or {}).items()}
+    body = {"group": {"default": {"targets": list(bodies)}}, "target": bodies}
     return escape(json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
+
+
+def _wheels_body(body: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Of a target what bake is told to give its wheels: the same steps, and no image. The image writes the cache."""
+    kept = {key: value for key, value in body.items() if key not in ("tags", "labels", "annotations", "cache-to")}
+    return {**kept, "target": "wheels", "output": [f"type=local,dest={folder}"]}
 
 
 def source_body(target: SourceTarget, present: Mapping[str, str], images: Mapping[str, str]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def build_compiled(project: Project, rows: Sequence[Row], options: argparse.Name
         PreflightError: this machine cannot build them.
     """
     plan = _plan(project, rows, options.variant)
-    _check_options(project, options)
+    _check_options(project, plan, options)
     caches = named_caches(project, plan.targets, options)
     for row in rows:
         for one in (*(limit.sentence for limit in row.release.limits), *filter(None, [row.variant.exceptions.note])):
@@ -85,6 +85,8 @@ def build_compiled(project: Project, rows: Sequence[Row], options: argparse.Name
     for target in plan.targets:
         if target.name not in present:
             say(f"{target.reference}: {result.digests[target.name]}")
+    for place in _wheels(plan, options.wheels).values():
+        say(f"{place}: {len(list(place.glob('*.whl')))} wheels")
     status = _verify_built(project, plan, state, result=result, options=options)
     check_written(result.unwritten, options.cache_to)
     return status
@@ -139,7 +141,7 @@ def _plan(project: Project, rows: Sequence[Row], variant: str | None) -> SourceP
     return project.source_plan(rows, variant)
 
 
-def _check_options(project: Project, options: argparse.Namespace) -> None:
+def _check_options(project: Project, plan: SourcePlan, options: argparse.Namespace) -> None:
     base = project.matrix.sources.base if project.matrix.sources else ""
     if options.base not in (_AUTO, base):
         raise UsageError(f"--base: got '{options.base}', but compiled rows are built on CUDA's images; leave it out")
@@ -152,6 +154,9 @@ def _check_options(project: Project, options: argparse.Namespace) -> None:
             raise UsageError(f"{name}: is for rows that are installed from wheels; leave it out")
     if options.output:
         raise UsageError("--output: compiled images go into the engine; leave it out")
+    for place in _wheels(plan, options.wheels).values():
+        if place.is_dir() and any(place.iterdir()):
+            raise UsageError(f"--wheels: {place} is not empty, expected a folder for these alone; remove what is in it")
     if options.no_cache and options.cache_from:
         raise UsageError("--cache-from: with --no-cache no step may come from a cache; leave one of them out")
 
@@ -170,6 +175,7 @@ def _write(
     compression: str,
     network: str | None = None,
     caches: Mapping[str, Mapping[str, list[str]]] | None = None,
+    wheels: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write the build contexts of what is not there yet, and the bake file; its path."""
     files = project.source_contexts(plan)
@@ -177,10 +183,24 @@ def _write(
     path = project.build / "docker-bake.json"
     outputs = {one.name: output for one in plan.targets}
     text = source_bake_file(
-        plan, outputs, present, images=images, compression=compression, network=network, caches=caches
+        plan,
+        outputs,
+        present,
+        images=images,
+        compression=compression,
+        network=network,
+        caches=caches,
+        wheels=wheels,
     )
     write_file(path, text)
     return path
+
+
+def _wheels(plan: SourcePlan, folder: Path | None) -> dict[str, Path]:
+    """Name of each row's target to the folder that gets its wheels, of which each begins empty; none without one."""
+    if folder is None:
+        return {}
+    return {one.name: folder.resolve() / one.tag for one in plan.targets if one.name not in plan.reusable}
 
 
 def _as_context(reference: str) -> str:
@@ -233,6 +253,9 @@ def _bake(
     caches: Mapping[str, TargetCache],
 ) -> BakeResult:
     targets = [one.name for one in plan.targets if one.name not in present]
+    wheels = _wheels(plan, options.wheels)
+    if wheels:
+        options.wheels.mkdir(parents=True, exist_ok=True)
     file = _write(
         project,
         plan,
@@ -244,6 +267,7 @@ def _bake(
         network="host" if mirrors.on_loopback else None,
         # BuildKit's own display tells nobody but the user what was not written, so that it has to end the build.
         caches=cache_bodies(caches, compression=options.compression, is_borne=options.progress != "tty"),
+        wheels=wheels,
     )
     with compile_secrets(mirrors, options.jobs) as secrets:
         return bake(
@@ -255,6 +279,7 @@ def _bake(
                 progress=options.progress,
                 secrets=secrets,
                 on_host=mirrors.on_loopback,
+                writable=(options.wheels.resolve(),) if wheels else (),
             ),
             targets=targets,
             root=project.root,

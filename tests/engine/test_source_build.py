@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.engine.small import inspect
@@ -58,6 +59,18 @@ def test_a_foundation_that_the_engine_alone_has_is_taken_and_nothing_is_compiled
     assert done.stderr.count(": is there already: docker-image://") == len(before)
     assert ran(done.stderr) == set()
     assert digests(stand_ins) == before
+
+
+def test_what_was_compiled_is_had_as_wheels_without_compiling_it_again(
+    stand_ins: StandIns, first: str, tmp_path: Path
+) -> None:
+    before = inspect(stand_ins.reference("vllm", T4))["Id"]
+    done = stand_ins.build(T4, "--no-verify", "--wheels", str(tmp_path / "wheels"))
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert ran(done.stderr) == set()
+    found = {one.name.partition("-")[0] for one in (tmp_path / "wheels" / T4).iterdir()}
+    assert found == {"torch", "torchvision", "torchaudio", "triton", "vllm"}
+    assert inspect(stand_ins.reference("vllm", T4))["Id"] == before
 
 
 def test_a_row_that_differs_in_vllm_alone_stands_on_the_same_foundation(stand_ins: StandIns, first: str) -> None:
