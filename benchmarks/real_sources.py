@@ -117,7 +117,7 @@ EOF
 FROM vllm-stopping AS vllm
 """
 STEPS = re.compile(
-    r"^#\d+ (?:[\d.]+ )?(checkout: |warning: |jobs: |packages: |os-packages: |drop-nvidia: |guard: |patch: "
+    r"^#\d+ (?:[\d.]+ )?(checkout: |warning: |jobs: |packages: |apt-packages: |drop-nvidia: |guard: |patch: "
     r"|prepare-vllm: |real_sources: |error: |-- .*\b[Aa]rch)"
 )
 
@@ -338,7 +338,7 @@ def make_stand_in(bench: Bench, context: Path) -> str:
 def installed_by(context: Path) -> list[str]:
     """Packages of the operating system that a foundation's Dockerfile asks for."""
     dockerfile = (context / "Dockerfile").read_text(encoding="utf-8")
-    [line] = re.findall(r"^ +/dev/sparkbake/os-packages\.sh (.+)$", dockerfile, re.MULTILINE)
+    [line] = re.findall(r"^ +/dev/sparkbake/apt-packages\.sh (.+)$", dockerfile, re.MULTILINE)
     return str(line).split()
 
 

@@ -119,6 +119,7 @@ ORDER = (
     "loopback",
     "bundlefiles",
     "wheelserver",
+    "sourceserver",
     "hostfacts",
     "series",
     "patching",

@@ -32,6 +32,7 @@ images:
 git:
   https://github.com/: https://git.example/github/
 crates: sparse+https://crates.example/index/
+apt: https://snapshot.example/ubuntu
 ca_bundle: {bundle}
 """
     assert load(tmp_path, text) == Mirrors(
@@ -44,6 +45,7 @@ ca_bundle: {bundle}
         images=(("docker.io/nvidia/cuda:13.1.0-devel", f"registry.example/cuda@{DIGEST}"),),
         git=(("https://github.com/", "https://git.example/github/"),),
         crates="sparse+https://crates.example/index/",
+        apt="https://snapshot.example/ubuntu",
         ca_bundle=bundle,
     )
 
@@ -59,8 +61,8 @@ def test_every_key_but_the_schema_may_be_left_out(tmp_path: Path) -> None:
         ("{}", "1:1: schema: missing, expected '1', the version of this format; add it"),
         (
             'schema: "1"\nmirror: https://example.com',
-            "2:9: mirror: unknown key, expected one of bases, bundle, ca_bundle, crates, debian, git, images, "
-            "package_index, schema",
+            "2:9: mirror: unknown key, expected one of apt, bases, bundle, ca_bundle, crates, debian, git, "
+            "images, package_index, schema",
         ),
         (
             'schema: "1"\ngit: {"https://example.com/": mirror}',
@@ -90,6 +92,21 @@ def test_every_key_but_the_schema_may_be_left_out(tmp_path: Path) -> None:
             "2:9: crates: got 'sparse+https://c.example/index', expected 'sparse+', a URL and a slash, as cargo has it",
         ),
         (
+            'schema: "1"\napt: ftp://snapshot.example/ubuntu',
+            "2:6: apt: got 'ftp://snapshot.example/ubuntu', expected the http or https address of a snapshot service, "
+            "without a slash at its end, or a folder",
+        ),
+        (
+            'schema: "1"\napt: https://snapshot.example/ubuntu/',
+            "2:6: apt: got 'https://snapshot.example/ubuntu/', expected the http or https address of a snapshot "
+            "service, without a slash at its end, or a folder",
+        ),
+        (
+            'schema: "1"\napt: nowhere',
+            "2:6: apt: got 'nowhere', which has no file Packages; expected a folder with packages and their list, as "
+            "`dpkg-scanpackages . >Packages` writes it there",
+        ),
+        (
             'schema: "1"\nca_bundle: /nowhere/ca.pem',
             "2:12: ca_bundle: got '/nowhere/ca.pem', which is no file; expected a PEM file with certificates",
         ),
@@ -106,11 +123,12 @@ def test_a_fault_is_told_with_its_place_and_what_is_expected(tmp_path: Path, tex
 
 
 def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
-    for name in ("ca.pem", "bundle.json"):
+    for name in ("ca.pem", "bundle.json", "Packages"):
         (tmp_path / name).touch()
-    text = f'schema: "1"\nbundle: .\nca_bundle: ca.pem\nbases: {{debian-13: "oci-layout://bases/debian@{DIGEST}"}}\n'
+    text = f'schema: "1"\nbundle: .\napt: .\nca_bundle: ca.pem\nbases: {{debian-13: "oci-layout://bases/debian@{DIGEST}"}}\n'
     assert load(tmp_path, text) == Mirrors(
         bases=(("debian-13", f"oci-layout:{tmp_path}/bases/debian@{DIGEST}"),),
+        apt=tmp_path / ".",
         ca_bundle=tmp_path / "ca.pem",
         bundle=tmp_path / ".",
     )
@@ -142,6 +160,9 @@ def test_a_file_that_is_not_there_is_told_with_its_path(tmp_path: Path) -> None:
         (Mirrors(git=(("https://github.com/", "git://127.0.0.2/"),)), True),
         (Mirrors(package_index="https://index.example/127.0.0.1/"), False),
         (Mirrors(debian="http://127.0.0.1/debian"), False),
+        (Mirrors(apt="http://127.0.0.1:8080/ubuntu"), True),
+        (Mirrors(apt="https://snapshot.example/ubuntu"), False),
+        (Mirrors(apt=Path("/srv/packages")), True),
         (Mirrors(), False),
     ],
 )

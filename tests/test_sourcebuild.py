@@ -212,10 +212,13 @@ def test_the_list_says_which_rows_have_a_variant(capsys: pytest.CaptureFixture[s
 
 def test_jobs_and_mirrors_are_secrets_and_gone_afterwards() -> None:
     mirrors = Mirrors(
-        git=(("https://example.com/", "https://mirror.example/"),), crates="sparse+https://user:word@crates.example/"
+        git=(("https://example.com/", "https://mirror.example/"),),
+        crates="sparse+https://user:word@crates.example/",
+        apt="https://snapshot.example/ubuntu",
     )
     with compile_secrets(mirrors, 4) as secrets:
         assert secrets["jobs"].read_text(encoding="utf-8") == "4"
+        assert secrets["apt"].read_text(encoding="utf-8") == "https://snapshot.example/ubuntu"
         assert "insteadOf = https://example.com/" in secrets["gitconfig"].read_text(encoding="utf-8")
         assert tomllib.loads(secrets["cargo"].read_text(encoding="utf-8"))["source"] == {
             "crates-io": {"replace-with": "mirror"},
@@ -241,7 +244,7 @@ def test_mirrors_that_no_step_can_ask_are_told_before_anything_is_built(
 
 def test_without_mirrors_nothing_is_said_of_them() -> None:
     with compile_secrets(Mirrors(), None) as secrets:
-        assert not {"gitconfig", "cargo"} & set(secrets)
+        assert not {"gitconfig", "cargo", "apt"} & set(secrets)
 
 
 @pytest.mark.parametrize(

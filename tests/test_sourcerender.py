@@ -66,7 +66,7 @@ def test_every_file_of_a_context_is_used_and_every_used_file_is_there(recipe: st
         path if "/" not in path or path.startswith("requirements/") else path.partition("/")[0]
         for path in render(target)
     }
-    for_rust = {"fetch-crates.sh", "os-packages.sh"} if recipe == "vllm-source" else set()
+    for_rust = {"fetch-crates.sh", "apt-packages.sh"} if recipe == "vllm-source" else set()
     assert mounted(target) == there - {"Dockerfile"} - for_rust
 
 
@@ -169,7 +169,7 @@ def test_two_sources_of_one_name_must_be_the_same() -> None:
 @pytest.mark.parametrize("recipe", RECIPE_NAMES)
 def test_only_what_must_fetch_has_a_network(recipe: str) -> None:
     """Packages by hash, operating system packages by snapshot, sources by commit, crates by Cargo.lock."""
-    fetching = re.compile(r"os-packages\.sh|packages\.py --installer|checkout\.py|--requirements|fetch-crates\.sh")
+    fetching = re.compile(r"apt-packages\.sh|packages\.py --installer|checkout\.py|--requirements|fetch-crates\.sh")
     for step in instructions(rusty(recipe), "RUN"):
         command = re.sub(r"--mount=\S+", "", step)
         alone = "--network=none" in step or command.strip() == "RUN rm -r /out"
@@ -231,9 +231,18 @@ def test_what_rust_is_compiled_with_is_installed_before_it_is_used() -> None:
     """The image that vLLM is compiled in has none: most releases need none."""
     packages = ("cargo-1.91", "rustc-1.91")
     text = render(make_source_target("vllm-source", build_os_packages=packages, **RUST))["Dockerfile"]
-    assert "os-packages.sh cargo-1.91 rustc-1.91\n" in text.partition("FROM tools AS rust\n")[2].partition("\nFROM ")[0]
+    stage = text.partition("FROM tools AS rust\n")[2].partition("\nFROM ")[0]
+    assert "apt-packages.sh cargo-1.91 rustc-1.91\n" in stage
     assert {"FROM rust AS crates", "FROM rust AS vllm-builder"} <= set(text.splitlines())
     assert "FROM tools AS vllm-builder" in render(make_source_target("vllm-source"))["Dockerfile"].splitlines()
+
+
+@pytest.mark.parametrize("recipe", RECIPE_NAMES)
+def test_where_packages_of_the_operating_system_come_from_is_a_secret(recipe: str) -> None:
+    """What is a secret changes no step, no digest of the context and no label."""
+    steps = [step for step in instructions(rusty(recipe), "RUN") if "apt-packages.sh" in step]
+    assert steps
+    assert all("--mount=type=secret,id=apt,target=/dev/sparkbake/apt " in step for step in steps)
 
 
 def test_a_further_source_becomes_a_wheel_of_its_own() -> None:

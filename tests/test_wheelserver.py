@@ -10,7 +10,8 @@ from tests.bundlebuilder import INSTALLER, LOCKED, wheel_bytes
 
 from sparkbake.bundle import WHEELS, Bundle
 from sparkbake.errors import BuildError, BundleError
-from sparkbake.wheelserver import Answer, Shelf, serve
+from sparkbake.loopback import Answer
+from sparkbake.wheelserver import Shelf, serve
 
 TORCH = LOCKED[1]
 
@@ -109,7 +110,7 @@ BUNDLE = Bundle(
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
-    monkeypatch.setattr("sparkbake.wheelserver.LoopbackServer", FakeServer)
+    monkeypatch.setattr("sparkbake.loopback.LoopbackServer", FakeServer)
     yield FakeServer.taken
     FakeServer.taken.clear()
 

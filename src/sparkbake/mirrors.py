@@ -1,11 +1,12 @@
 """Read mirrors.yaml: where this machine finds what the locks name. It never changes what is built."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparkbake.addresses import is_loopback
 from sparkbake.errors import UsageError
-from sparkbake.fields import read_fields, read_text
+from sparkbake.fields import Fields, read_fields, read_text
 from sparkbake.model import Pairs
 
 # What says that a folder is a bundle, and all that is in it.
@@ -13,6 +14,10 @@ MANIFEST = "bundle.json"
 _LAYOUT = "oci-layout:"
 # Without the slash at its end cargo refuses it; quotes would end the setting that it goes into.
 _CRATES = r"sparse\+https?://[^\s\"\\]+/"
+# Lists what lies in a folder of packages, as `dpkg-scanpackages` and bundles write it.
+PACKAGES = "Packages"
+# What goes into apt's settings by way of sed.
+_SNAPSHOTS = r"https?://[^\s\"'|&\\]+[^\s\"'|&\\/]"
 _REFERENCE = "a reference that ends in @sha256: and 64 hex digits"
 
 
@@ -27,6 +32,9 @@ class Mirrors:
         images: other images that builds begin with, "host/name:tag" as locks have it to a reference by digest.
         git: beginning of the address of a repository to what takes its place; the longest that fits counts.
         crates: sparse index in the place of crates.io, "sparse+https://crates.example/index/".
+        apt: where packages of the operating system of compiled rows come from: a snapshot service, whose archives are
+            "<address>/<snapshot>"; or a folder of packages with their list. While such a folder is served it is the
+            address, a space and "./".
         ca_bundle: PEM file; enters builds as a secret, never a layer.
         bundle: folder that `nox -s bundle` made, which then is the package index.
     """
@@ -37,6 +45,7 @@ class Mirrors:
     images: Pairs = ()
     git: Pairs = ()
     crates: str | None = None
+    apt: str | Path | None = None
     ca_bundle: Path | None = None
     bundle: Path | None = None
 
@@ -53,14 +62,15 @@ class Mirrors:
         asked = [
             ("package_index", self.package_index),
             ("crates", self.crates),
+            ("apt", self.apt if isinstance(self.apt, str) else None),
             *(("git", new) for _old, new in self.git),
         ]
         return tuple((key, one.removeprefix("sparse+")) for key, one in asked if one)
 
     @property
     def on_loopback(self) -> bool:
-        """Whether the steps of a build must have this machine's own network: one of the addresses is on loopback."""
-        return any(is_loopback(one) for _key, one in self.addresses)
+        """Whether the steps of a build must have this machine's own network: something is, or will be, on loopback."""
+        return isinstance(self.apt, Path) or any(is_loopback(one) for _key, one in self.addresses)
 
     def check_for_builds(self) -> None:
         """See that the steps of a build can ask all of them.
@@ -115,6 +125,7 @@ def load_mirrors(path: Path, base_names: tuple[str, ...]) -> Mirrors:
             for old in git.keys
         ),
         crates=root.text_or_none("crates", pattern=_CRATES, expected="'sparse+', a URL and a slash, as cargo has it"),
+        apt=_packages(root, path.parent),
         ca_bundle=path.parent / Path(certificates).expanduser() if certificates else None,
         bundle=path.parent / Path(bundle).expanduser() if bundle else None,
     )
@@ -129,6 +140,21 @@ def load_mirrors(path: Path, base_names: tuple[str, ...]) -> Mirrors:
     root.done()
     root.raise_faults()
     return mirrors
+
+
+def _packages(root: Fields, folder: Path) -> str | Path | None:
+    """Where packages of the operating system come from: an address, or a folder with their list."""
+    given = root.text_or_none("apt")
+    if given is None or re.fullmatch(_SNAPSHOTS, given):
+        return given
+    place = folder / Path(given).expanduser()
+    if re.match(r"\w+:", given):
+        expected = "the http or https address of a snapshot service, without a slash at its end, or a folder"
+        root.fault("apt", f"got '{given}', expected {expected}")
+    elif not (place / PACKAGES).is_file():
+        expected = f"a folder with packages and their list, as `dpkg-scanpackages . >{PACKAGES}` writes it there"
+        root.fault("apt", f"got '{given}', which has no file {PACKAGES}; expected {expected}")
+    return place
 
 
 def _placed(reference: str, folder: Path) -> str:

@@ -15,7 +15,7 @@ _UNREMARKABLE = ("[internal]", "] LINK ", "[context ", "resolving provenance")
 # As BuildKit calls the step that writes a cache, whichever target it is of.
 _CACHE_EXPORT = "exporting cache to "
 # What the recipes' own scripts say of their progress.
-_REMARKS = ("layout: ", "os-packages: ")
+_REMARKS = ("apt-packages: ", "layout: ", "os-packages: ")
 
 
 @dataclass(kw_only=True, slots=True)

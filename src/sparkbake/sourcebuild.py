@@ -27,6 +27,7 @@ from sparkbake.sourceresolve import SourcePlan
 from sparkbake.sourcereuse import present as reusable
 from sparkbake.sourcereuse import sealed
 from sparkbake.sourcesecrets import compile_secrets
+from sparkbake.sourceserver import reachable
 from sparkbake.tables import say
 from sparkbake.verifying import verify_built
 
@@ -79,7 +80,7 @@ def build_compiled(project: Project, rows: Sequence[Row], options: argparse.Name
     disk_bytes = estimate_compiled(plan, present, dict(sources_of(project.matrix).disk_gb))
     check_machine(plan, state, disk_bytes=disk_bytes, remote_builder=options.builder is not None)
     caches = ask_caches(project, caches, present)
-    with exclusive(project.build):
+    with exclusive(project.build), reachable(mirrors) as mirrors:
         write_file(_begun_path(project, plan), _built_from(project, plan))
         result = _bake_in_turn(project, plan, present, mirrors, options, caches=caches)
     for target in plan.targets:

@@ -19,6 +19,7 @@ from sparkbake.sourcemodel import GitSource, SourceTarget
 # Scripts that run inside the builds of each recipe, and which build requirements its steps install.
 _SCRIPTS: Mapping[str, tuple[str, ...]] = {
     "pytorch-dev": (
+        "apt-packages.sh",
         "build-nccl.sh",
         "build-torch.sh",
         "build-torchvision.sh",
@@ -28,20 +29,20 @@ _SCRIPTS: Mapping[str, tuple[str, ...]] = {
         "guard.py",
         "install-torch.sh",
         "jobs.py",
-        "os-packages.sh",
         "packages.py",
         "settled.sh",
     ),
     "pytorch": (
+        "apt-packages.sh",
         "drop-nvidia.sh",
         "guard.py",
         "install-torch.sh",
-        "os-packages.sh",
         "packages.py",
         "settled.sh",
         "toolkit.sh",
     ),
     "vllm-source": (
+        "apt-packages.sh",
         "build-llvm.sh",
         "build-triton.sh",
         "build-vllm.sh",
@@ -53,7 +54,6 @@ _SCRIPTS: Mapping[str, tuple[str, ...]] = {
         "guard.py",
         "install-environment.sh",
         "jobs.py",
-        "os-packages.sh",
         "packages.py",
         "patch.py",
         "prepare-vllm.sh",

@@ -15,6 +15,7 @@ def compile_secrets(mirrors: Mirrors, jobs: int | None) -> Iterator[dict[str, Pa
     """Secret id to a file for as long as the build lasts: where to find what is fetched, and how many jobs compile."""
     texts = {"gitconfig": git_config(mirrors)} if mirrors.git else {}
     texts |= {"cargo": cargo_config(mirrors.crates)} if mirrors.crates else {}
+    texts |= {"apt": str(mirrors.apt)} if mirrors.apt else {}
     # As a secret it changes no step's cache key: another number of jobs compiles nothing anew.
     texts |= {"jobs": str(jobs)} if jobs else {}
     with (

@@ -6,18 +6,15 @@ installers need not read into wheels).
 
 import json
 import re
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from sparkbake.bundle import Bundle, wheel_path
 from sparkbake.errors import BuildError, BundleError
-from sparkbake.loopback import LOOPBACK, LoopbackServer, serving
+from sparkbake.loopback import LOOPBACK, Answer, listen, serving
 from sparkbake.model import Wheel
 
 # The ports that are nobody's: https://www.rfc-editor.org/rfc/rfc6335#section-6
@@ -25,14 +22,6 @@ _FIRST_PORT, _PORTS = 49152, 16384
 _INDEX_TYPE = "application/vnd.pypi.simple.v1+json"
 _FILE_TYPE = "application/octet-stream"
 _SIMPLE, _FILES = "/simple/", "/files/"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """What a path of the index holds: text, or a file as it is."""
-
-    media_type: str
-    body: bytes | Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +84,10 @@ def serve(folder: Path, bundle: Bundle, wheels: Sequence[Wheel]) -> Iterator[str
         BuildError: that of the build, which says so if no step of it came here.
     """
     shelf = Shelf(folder=folder, wheels=wheels)
-    server = _listen(_FIRST_PORT + int(bundle.lock_digest[-8:], 16) % _PORTS, _handler(shelf.answer))
+    try:
+        server = listen(_FIRST_PORT + int(bundle.lock_digest[-8:], 16) % _PORTS, shelf.answer)
+    except OSError as err:
+        raise BundleError([f"no port of {LOOPBACK} can be had to serve the bundle's wheels at: {err}"]) from err
     address = f"http://{LOOPBACK}:{server.server_address[1]}"
     try:
         with serving(server):
@@ -107,50 +99,3 @@ def serve(folder: Path, bundle: Bundle, wheels: Sequence[Wheel]) -> Iterator[str
             f"{err}\nno step of this build asked {address} for a wheel of the bundle: the engine must run on this "
             "machine, in its network"
         ) from err
-
-
-def _listen(port: int, handler: type[BaseHTTPRequestHandler]) -> LoopbackServer:
-    try:
-        return LoopbackServer((LOOPBACK, port), handler)
-    except OSError:
-        # Another build may have it.
-        return _listen_anywhere(handler)
-
-
-def _listen_anywhere(handler: type[BaseHTTPRequestHandler]) -> LoopbackServer:
-    try:
-        return LoopbackServer((LOOPBACK, 0), handler)
-    except OSError as err:
-        raise BundleError([f"no port of {LOOPBACK} can be had to serve the bundle's wheels at: {err}"]) from err
-
-
-def _handler(answer: Callable[[str], Answer | None]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            found = answer(self.path)
-            if found is None:
-                self.send_error(HTTPStatus.NOT_FOUND)
-                return
-            self.send_response(HTTPStatus.OK)
-            self._send_headers({"Content-Type": found.media_type, "Content-Length": str(_size(found.body))})
-            if isinstance(found.body, bytes):
-                self.wfile.write(found.body)
-                return
-            with found.body.open("rb") as file:
-                shutil.copyfileobj(file, self.wfile)
-
-        def _send_headers(self, headers: Mapping[str, str]) -> None:
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-        def log_message(self, *_arguments: object) -> None:
-            """Say nothing: BuildKit shows what its steps fetch."""
-
-    return Handler
-
-
-def _size(body: bytes | Path) -> int:
-    return len(body) if isinstance(body, bytes) else body.stat().st_size
