@@ -28,7 +28,7 @@ source:
     nccl_gencode: -gencode=arch=compute_121,code=sm_121
   variants: {{"12.1": "12.1a"}}
   existing_torch: {{"<0.31": use_existing_torch.py}}
-  rust: {{versions: ">=0.22", os_packages: [cargo]}}
+  rust: {{versions: ">=0.22", os_packages: [cargo], index: sparse+https://crates.example/}}
   build_os_packages: [git, make]
   runtime_os_packages: [libblas3]
   replaced: [nvidia-nccl-cu13, torch, vllm]

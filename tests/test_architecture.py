@@ -92,6 +92,7 @@ PURE = (
     "doctorneeds",
     "runtime",
     "sourcerender",
+    "sourcebundle",
     "words",
     "examine",
     "sourceimage",
@@ -116,9 +117,11 @@ PURE = (
 ORDER = (
     *PURE,
     "process",
+    "pipes",
     "loopback",
     "bundlefiles",
     "wheelserver",
+    "gitserver",
     "sourceserver",
     "hostfacts",
     "series",
@@ -187,6 +190,12 @@ ORDER = (
     "clean",
     "commands",
     "bundlemake",
+    "pulling",
+    "bundleimages",
+    "bundlegit",
+    "bundlecrates",
+    "bundlepackages",
+    "sourcebundling",
     "bundling",
     "stocktaking",
     "tuning",
@@ -206,7 +215,7 @@ ORDER = (
 )
 IMPURE = {"docker", "http", "os", "random", "requests", "secrets", "shutil", "socket", "subprocess", "tempfile", "time"}
 IMPURE |= {"urllib", "uuid"}
-MAY_START_PROCESSES = ("preflight", "process")
+MAY_START_PROCESSES = ("preflight", "process", "pipes")
 
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 50
@@ -216,6 +225,7 @@ LONGER = {"model": 420}
 # What looks like a version or an address and is neither.
 ALLOWED = {
     "oci": {"1.0.0"},  # of the OCI image layout format
+    "bundleimages": {"1.0.0"},
     "slsa": {"https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"},  # a type in SLSA
     # Types, as the formats name them.
     "attest": {"https://spdx.dev/Document", "https://slsa.dev/provenance/v1", "https://in-toto.io/Statement/v1"},

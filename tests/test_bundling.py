@@ -20,7 +20,6 @@ from tests.bundlebuilder import (
     sha256,
     wheel_bytes,
 )
-from tests.compiledbuilder import COMPILED_MATRIX
 
 from sparkbake import oci, preflight
 from sparkbake.bundlefiles import claimed
@@ -263,12 +262,6 @@ def test_a_bundle_is_no_index_for_another(world: World) -> None:
 def test_several_rows_are_refused(world: World) -> None:
     assert world.bundle("0.20.2-*") == 2
     assert "bundle: '0.20.2-*' matches 2 tags, expected one; a bundle is of one row" in world.error()
-
-
-def test_a_row_of_sources_is_refused(world: World) -> None:
-    (world.project.root / "matrix.yaml").write_text(COMPILED_MATRIX, encoding="utf-8")
-    assert world.bundle("0.14.0-t4") == 2
-    assert "bundle: 0.14.0-t4 is built from sources, which bundles do not hold" in world.error()
 
 
 @pytest.mark.parametrize("words", [(), (TAG, "--check", "x")])

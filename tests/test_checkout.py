@@ -240,3 +240,39 @@ def test_certificates_that_were_given_count(tmp_path: Path, monkeypatch: pytest.
     assert "GIT_SSL_CAINFO" not in checkout.environment()
     (tmp_path / "ca.pem").write_text("PEM", encoding="utf-8")
     assert checkout.environment()["GIT_SSL_CAINFO"] == str(tmp_path / "ca.pem")
+
+
+# ---- kept for a bundle
+
+
+def test_what_is_kept_is_all_that_a_checkout_fetches_and_can_be_checked_out_again(
+    run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = make_repository(tmp_path / "up/deep")
+    make_repository(tmp_path / "up/lib")
+    git(tmp_path / "up/lib", "submodule", "add", "--quiet", f"file://{tmp_path}/up/deep", "third/deep")
+    git(tmp_path / "up/lib", "config", "--file", ".gitmodules", "submodule.third/deep.url", "../deep")
+    top = commit(tmp_path / "up/lib", "two\n")
+    argv = ["checkout.py", "--repository", "https://git.example/lib", "--commit", top, "--submodules"]
+    monkeypatch.setattr("sys.argv", [*argv, "--keep", str(tmp_path / "kept")])
+    checkout.main()
+    kept = [line.split()[2:] for line in capsys.readouterr().out.splitlines() if line.startswith("checkout: kept ")]
+    assert [one[:2] for one in kept] == [["https://git.example/lib", top], ["https://git.example/deep", deep]]
+    places = [tmp_path / "kept" / one[2] for one in kept]
+    assert [git(place, "cat-file", "-t", one[1]) for place, one in zip(places, kept, strict=True)] == ["commit"] * 2
+    # From there, and from nowhere else.
+    rules = "".join(
+        f'[url "file://{place}"]\n\tinsteadOf = {one[0]}\n' for place, one in zip(places, kept, strict=True)
+    )
+    (tmp_path / "gitconfig").write_text(rules, encoding="utf-8")
+    folder = run(top, "--submodules")
+    assert (folder / "third/deep/file").read_text(encoding="utf-8") == "one\n"
+
+
+def test_half_of_what_it_needs_is_no_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["checkout.py", "--repository", "https://git.example/lib", "--commit", 40 * "0"])
+    with pytest.raises(SystemExit):
+        checkout.main()
+    assert "expected --epoch and a folder, or --keep" in capsys.readouterr().err

@@ -123,23 +123,37 @@ def test_a_fault_is_told_with_its_place_and_what_is_expected(tmp_path: Path, tex
 
 
 def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
-    for name in ("ca.pem", "bundle.json", "Packages"):
+    for name in ("ca.pem", "bundle.json"):
         (tmp_path / name).touch()
-    text = f'schema: "1"\nbundle: .\napt: .\nca_bundle: ca.pem\nbases: {{debian-13: "oci-layout://bases/debian@{DIGEST}"}}\n'
+    text = f'schema: "1"\nbundle: .\nca_bundle: ca.pem\nbases: {{debian-13: "oci-layout://bases/debian@{DIGEST}"}}\n'
     assert load(tmp_path, text) == Mirrors(
         bases=(("debian-13", f"oci-layout:{tmp_path}/bases/debian@{DIGEST}"),),
-        apt=tmp_path / ".",
         ca_bundle=tmp_path / "ca.pem",
         bundle=tmp_path / ".",
     )
 
 
-def test_a_bundle_is_the_index_and_leaves_no_room_for_another(tmp_path: Path) -> None:
+def test_a_folder_of_packages_is_relative_to_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "debs").mkdir()
+    (tmp_path / "debs/Packages").touch()
+    assert load(tmp_path, 'schema: "1"\napt: debs\n') == Mirrors(apt=tmp_path / "debs")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("package_index", "https://index.example"),
+        ("git", "{https://a.example/: https://b.example/}"),
+        ("crates", "sparse+https://crates.example/"),
+        ("apt", "https://snapshot.example/ubuntu"),
+    ],
+)
+def test_a_bundle_leaves_no_room_for_other_places_of_what_it_has(tmp_path: Path, key: str, value: str) -> None:
     (tmp_path / "bundle.json").touch()
     with pytest.raises(MatrixError) as caught:
-        load(tmp_path, 'schema: "1"\npackage_index: https://index.example\nbundle: .')
+        load(tmp_path, f'schema: "1"\n{key}: {value}\nbundle: .')
     assert caught.value.faults == (
-        "mirrors.yaml:3:9: bundle: and package_index exclude each other, since a bundle is the index; remove one",
+        f"mirrors.yaml:3:9: bundle: and {key} exclude each other, since a bundle has that itself; remove one",
     )
 
 

@@ -255,7 +255,7 @@ def test_without_mirrors_nothing_is_said_of_them() -> None:
     ],
 )
 def test_a_mirrored_image_is_a_context(reference: str, context: str) -> None:
-    assert sourcebuild._as_context(reference) == context
+    assert sourcebuild.as_context(reference) == context
 
 
 # ---- what is built on what

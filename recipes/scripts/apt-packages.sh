@@ -1,7 +1,8 @@
 #!/bin/bash
 # Runs inside a build of what is compiled: installs the named packages of the operating system. They come from the
 # archive snapshot that APT_SNAPSHOT names, or from what mirrors.yaml has in its place, which comes as a secret: another
-# snapshot service, or a plain folder of packages, as apt names one ("http://.../ ./").
+# snapshot service, or a plain folder of packages, as apt names one ("http://.../ ./"). With APT_KEEP, where a bundle is
+# made, what was fetched stays in that folder, each file with what it says of itself.
 set -euo pipefail
 
 missing=()
@@ -48,10 +49,18 @@ elif [[ ! -e /etc/ssl/certs/ca-certificates.crt ]]; then
     # archive's signature, and every file against it.
     options+=(-o Acquire::https::Verify-Peer=false)
 fi
+if [[ ${APT_KEEP:-} ]]; then
+    mkdir -p "$APT_KEEP/partial"
+    options+=(-o "Dir::Cache::Archives=$APT_KEEP" -o APT::Keep-Downloaded-Packages=true)
+fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get "${options[@]}" update
 apt-get "${options[@]}" install --yes --no-install-recommends "${missing[@]}"
 apt-get clean
+if [[ ${APT_KEEP:-} ]]; then
+    rm -rf "$APT_KEEP/partial" "$APT_KEEP/lock"
+    for package in "$APT_KEEP"/*.deb; do dpkg-deb --field "$package" >"${package%.deb}.control"; done
+fi
 # All of these embed the time or the host.
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache /var/log/apt /var/log/dpkg.log \
     /var/log/alternatives.log /var/cache/debconf/*-old /var/lib/dpkg/*-old

@@ -1,5 +1,7 @@
 """Runs inside a build: checks a git repository out at one commit, and its submodules at the commits that it names.
 
+With --keep it runs where a bundle is made, and fetches the same repositories and commits without checking them out.
+
 A tag is only what was asked for: where it points elsewhere by now, a warning says so, and the commit counts.
 Repositories are kept in a cache between builds, so that an interrupted or repeated build fetches nothing twice.
 """
@@ -36,13 +38,21 @@ def main() -> None:
     parser.add_argument("--commit", required=True, help="40 hex digits")
     parser.add_argument("--tag", help="what was asked for")
     parser.add_argument("--submodules", action="store_true")
-    parser.add_argument("--epoch", type=int, required=True, help="time of every file, seconds since 1970")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("--epoch", type=int, help="time of every file, seconds since 1970")
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="fetch into repositories there, and no more")
+    parser.add_argument("--gitconfig", type=Path, default=CONFIG, help="git's settings (default: %(default)s)")
+    parser.add_argument("--ca", type=Path, default=CA, help="certificates (default: %(default)s)")
     options = parser.parse_args()
+    if (options.keep is None) == (options.epoch is None or options.folder is None):
+        parser.error("expected --epoch and a folder, or --keep")
     if not re.fullmatch(r"[0-9a-f]{40}", options.commit):
         fail(f"{options.repository}: got commit '{options.commit}', expected 40 hex digits")
     os.umask(0o022)
-    os.environ |= environment()
+    os.environ |= environment(options.gitconfig, options.ca)
+    if options.keep:
+        keep(options.keep, options.repository, options.commit, tag=options.tag, submodules=options.submodules)
+        return
     check_out(options.folder, options.repository, options.commit, tag=options.tag, submodules=options.submodules)
     settle(options.folder, options.epoch)
 
@@ -56,12 +66,13 @@ def fail(text: str) -> NoReturn:
     sys.exit(1)
 
 
-def environment() -> dict[str, str]:
+def environment(config: Path | None = None, ca: Path | None = None) -> dict[str, str]:
     """No setting of the image's counts, no question is asked, and nothing is fetched behind our back."""
     found = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C.UTF-8"}
-    found["GIT_CONFIG_GLOBAL"] = str(CONFIG) if CONFIG.exists() and CONFIG.stat().st_size else "/dev/null"
-    if CA.exists() and CA.stat().st_size:
-        found["GIT_SSL_CAINFO"] = str(CA)
+    config, ca = config or CONFIG, ca or CA
+    found["GIT_CONFIG_GLOBAL"] = str(config) if config.exists() and config.stat().st_size else "/dev/null"
+    if ca.exists() and ca.stat().st_size:
+        found["GIT_SSL_CAINFO"] = str(ca)
     return found
 
 
@@ -89,13 +100,8 @@ def ask(*words: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 def check_out(folder: Path, repository: str, commit: str, *, tag: str | None, submodules: bool) -> None:
-    with cached(repository) as cache:
-        if not has(cache, commit):
-            fetch(cache, repository, commit, tag)
-        # What no branch or tag leads to is given away to nobody by the older protocol, and could be cleared away.
-        answer("-C", cache, "update-ref", f"refs/sparkbake/{commit}", commit)
-        if tag:
-            compare_tag(cache, repository, commit, tag)
+    with cached(repository, CACHE) as cache:
+        have(cache, repository, commit, tag)
         answer("init", "--quiet", folder)
         answer("-C", folder, "remote", "add", "origin", repository)
         answer("-C", folder, "fetch", "--quiet", "--depth", "1", "--no-tags", cache.as_uri(), commit)
@@ -104,7 +110,7 @@ def check_out(folder: Path, repository: str, commit: str, *, tag: str | None, su
     if found != commit:
         fail(f"{repository}: checked out {found}, expected {commit}")
     say(f"{folder}: {repository} at {commit}{f', asked for as {tag}' if tag else ''}")
-    modules = submodules_of(folder, repository)
+    modules = submodules_of(folder, repository, commit)
     if submodules:
         for path, address, named in modules:
             check_out(folder / path, address, named, tag=None, submodules=True)
@@ -114,12 +120,32 @@ def check_out(folder: Path, repository: str, commit: str, *, tag: str | None, su
         fail(f"{folder}: is not as its commit has it:\n{changed}")
 
 
+def keep(place: Path, repository: str, commit: str, *, tag: str | None, submodules: bool) -> None:
+    """Have a commit in a repository below a folder, and those of its submodules; each is said once it is there."""
+    with cached(repository, place) as cache:
+        have(cache, repository, commit, tag)
+        modules = submodules_of(cache, repository, commit) if submodules else []
+    say(f"kept {repository} {commit} {cache.name}")
+    for _path, address, named in modules:
+        keep(place, address, named, tag=None, submodules=True)
+
+
+def have(cache: Path, repository: str, commit: str, tag: str | None) -> None:
+    """Have a commit in the repository that keeps it."""
+    if not has(cache, commit):
+        fetch(cache, repository, commit, tag)
+    # What no branch or tag leads to is given away to nobody by the older protocol, and could be cleared away.
+    answer("-C", cache, "update-ref", f"refs/sparkbake/{commit}", commit)
+    if tag:
+        compare_tag(cache, repository, commit, tag)
+
+
 @contextlib.contextmanager
-def cached(repository: str) -> Iterator[Path]:
+def cached(repository: str, place: Path) -> Iterator[Path]:
     """The bare repository that keeps what was fetched, for this process alone."""
     name = re.sub(r"\W+", "-", urlsplit(repository).path).strip("-")
-    cache = CACHE / f"{name}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}.git"
-    CACHE.mkdir(parents=True, exist_ok=True)
+    cache = place / f"{name}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}.git"
+    place.mkdir(parents=True, exist_ok=True)
     with cache.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # What an interrupted run left half-made is completed: `git init` changes nothing that is there.
@@ -174,15 +200,15 @@ def compare_tag(cache: Path, repository: str, commit: str, tag: str) -> None:
         say(f"warning: {repository}: the tag {tag} points to {now} now; the commit {commit} counts")
 
 
-def submodules_of(folder: Path, repository: str) -> list[tuple[str, str, str]]:
-    """Path, address and commit of each submodule."""
-    listed = answer("-C", folder, "ls-tree", "-r", "--full-tree", "HEAD").splitlines()
+def submodules_of(folder: Path, repository: str, tree: str) -> list[tuple[str, str, str]]:
+    """Path, address and commit of each submodule that a commit has."""
+    listed = answer("-C", folder, "ls-tree", "-r", "--full-tree", tree).splitlines()
     entries = [(line.split(), path) for line, _tab, path in (one.partition("\t") for one in listed)]
     links = {path: words[2] for words, path in entries if words[0] == "160000"}
     addresses = {}
-    if (folder / ".gitmodules").is_file():
+    if any(path == ".gitmodules" for _entry, path in entries):
         fields: dict[str, dict[str, str]] = {}
-        for line in answer("config", "--file", folder / ".gitmodules", "--list").splitlines():
+        for line in answer("-C", folder, "config", "--blob", f"{tree}:.gitmodules", "--list").splitlines():
             key, _is, value = line.partition("=")
             name, _dot, field = key.removeprefix("submodule.").rpartition(".")
             fields.setdefault(name, {})[field] = value

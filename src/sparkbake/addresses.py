@@ -3,6 +3,10 @@
 import ipaddress
 import re
 
+# Of a sparse index of crates. Without the slash at its end cargo refuses it; quotes would end the setting that it goes
+# into.
+SPARSE = r"sparse\+https?://[^\s\"\\]+/"
+SPARSE_EXPECTED = "'sparse+', a URL and a slash, as cargo has it"
 _SCHEME = re.compile(r"[a-z][a-z+.-]*://")
 _HOST = re.compile(r"(?:[^/@]*@)?(?:\[([^]]+)\]|([^/:]+))")
 

@@ -114,8 +114,7 @@ def build(
     """
     folder = root / "build"
     bases = {chosen.base.name: chosen.context} if chosen.context else {}
-    # A bundle is served on loopback.
-    network = "host" if mirrors.bundle or mirrors.on_loopback else None
+    network = "host" if mirrors.on_loopback else None
     text = bake_file(plan, outputs(plan, output), bases, compression=compression, network=network)
     (folder / "docker-bake.json").write_text(text, encoding="utf-8")
     with _index(mirrors, plan, say) as index, build_secrets(mirrors, ca, index) as secrets:

@@ -3,10 +3,18 @@
     bundle.json                 what is in it, every file with its hash
     mirrors.yaml                what `build` is given
     wheels/                     the row's environment, and the uv that lays it out
-    bases/<base>/               the base, an OCI layout
     tools/                      what this project's own commands need
 
-A row that is built from sources would have them below `sources/`; see `bundling.bundle`, which refuses such rows yet.
+of a row that is installed from wheels, also
+
+    bases/<base>/               the base, an OCI layout
+
+and of one that is compiled; see sourcebundle
+
+    images/                     CUDA's images, an OCI layout of both
+    git/                        repositories at the commits of the locks, with repositories.json: which is whose
+    crates/                     a sparse index of crates, and these, where vLLM has a part in Rust
+    apt/                        packages of the operating system, and their list
 """
 
 import json
@@ -14,6 +22,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
@@ -21,13 +30,15 @@ from packaging.utils import parse_wheel_filename
 from sparkbake.errors import BundleError
 from sparkbake.lockfile import canonical, sha256_of
 from sparkbake.mirrors import MANIFEST
-from sparkbake.model import Target, Wheel
+from sparkbake.model import Pairs, Target, Wheel
 
 SCHEMA = 1
 MIRRORS = "mirrors.yaml"
 WHEELS, BASES, TOOLS = "wheels", "bases", "tools"
+# Of rows that are compiled.
+IMAGES, GIT, CRATES, APT = "images", "git", "crates", "apt"
 # What a folder may have at its top and still be a bundle, whole or begun.
-PARTS = (MANIFEST, MIRRORS, WHEELS, BASES, TOOLS)
+PARTS = (MANIFEST, MIRRORS, WHEELS, BASES, TOOLS, IMAGES, GIT, CRATES, APT)
 MACHINES = {"arm64": "aarch64", "amd64": "x86_64"}
 
 
@@ -54,6 +65,8 @@ class Bundle:
         base_digest: of the base that mirrors.yaml names, likewise.
         architectures: of machines that can build from it, as OCI names them.
         files: all but the manifest itself, sorted by path.
+        inputs_digest: of a row that is compiled, of all that its lock, its foundation's and the matrix ask for; None of
+            one that is installed from wheels.
     """
 
     tag: str
@@ -62,6 +75,7 @@ class Bundle:
     base_digest: str
     architectures: tuple[str, ...]
     files: tuple[BundledFile, ...]
+    inputs_digest: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -74,6 +88,13 @@ class Pin:
 
     requirement: str
     sha256: frozenset[str]
+
+
+class Labelled(Protocol):
+    """A target of either strategy."""
+
+    @property
+    def labels(self) -> Pairs: ...
 
 
 # ---- the manifest
@@ -89,7 +110,7 @@ def _body(bundle: Bundle) -> dict[str, object]:
     files = {one.path: {"sha256": one.sha256, "size_bytes": one.size_bytes} for one in bundle.files}
     # By way of JSON, so that tuples are lists: what is read back has the same digest.
     body: dict[str, object] = json.loads(json.dumps({"schema": SCHEMA, **asdict(bundle), "files": files}))
-    return body
+    return {key: value for key, value in body.items() if value is not None}
 
 
 def parse_bundle(text: str, where: str) -> Bundle:
@@ -195,7 +216,7 @@ def standing_faults(bundle: Bundle, target: Target) -> list[str]:
     ]
 
 
-def locked_digest(target: Target) -> str:
+def locked_digest(target: Labelled) -> str:
     """Digest of the lock that a target is of, as its label has it."""
     return next(value for key, value in target.labels if key.endswith(".lock_digest"))
 

@@ -1,5 +1,6 @@
 """Fetch the files of a bundle: where the package index has them, and what is there already and stays."""
 
+import io
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,12 +27,20 @@ _PARALLEL_REQUESTS = 16
 Say = Callable[[str], None]
 
 
+# Fetches a file to a path, and tells the size of each piece.
+Fetching = Callable[[Path, Callable[[int], None]], None]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """A file that a bundle is to have, and its address, or the file that it is a copy of."""
+    """A file that a bundle is to have.
+
+    Attributes:
+        source: its address, the file that it is a copy of, its bytes, or what fetches it.
+    """
 
     file: BundledFile
-    source: str | Path
+    source: str | Path | bytes | Fetching
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,8 +191,10 @@ def _cancelling(pool: ThreadPoolExecutor, stopped: Event) -> Iterator[None]:
 
 def _fetch(folder: Path, one: Wanted, count: Callable[[int], None]) -> None:
     target = folder / one.file.path
-    if isinstance(one.source, Path):
-        with one.source.open("rb") as file:
-            write_whole(file, target, sha256=one.file.sha256, count=count)
-    else:
+    if isinstance(one.source, str):
         download(one.source, target, sha256=one.file.sha256, count=count)
+    elif callable(one.source):
+        one.source(target, count)
+    else:
+        with io.BytesIO(one.source) if isinstance(one.source, bytes) else one.source.open("rb") as file:
+            write_whole(file, target, sha256=one.file.sha256, count=count)

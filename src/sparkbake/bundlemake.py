@@ -1,7 +1,8 @@
 """Make a bundle: gather what belongs in it, fetch what the folder lacks, and write its manifest last."""
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparkbake import preflight
@@ -64,7 +65,7 @@ def make(project: Project, target: Target, pins: tuple[Pin, ...], folder: Path, 
         BundleError, LockError: a file cannot be had, or another run makes the same bundle.
         PreflightError: the disk has too little room.
     """
-    before = _claim(folder, target)
+    before = claim(folder, target.tag, target.base.name)
     layout = _base_layout(project, target, mirrors)
     say(f"{target.tag}: asking the package index where the files lie")
     index, wheels = mirrors.package_index, wheels_of(target)
@@ -73,23 +74,23 @@ def make(project: Project, target: Target, pins: tuple[Pin, ...], folder: Path, 
         *wanted_tools(pins, architectures=layout.architectures, python=OLDEST_PYTHON, index=index),
         *_base_files(target, layout),
     )
-    _refuse_strangers(folder, {one.file.path for one in wanted}, before)
+    refuse_strangers(folder, {one.file.path for one in wanted}, before)
     missing = missing_of(folder, wanted, say)
     fetched = sum(one.file.size_bytes for one in missing)
-    _require_disk(folder, fetched)
+    require_disk(folder, fetched)
     say(f"{folder}: {len(missing)} of {len(wanted)} files to fetch, {fetched / 1e9:.2f} GB")
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder):
-        for part in _parts(folder):
+        for part in parts_of(folder):
             part.unlink()
         fetch(folder, missing, say)
         made = _finish(folder, target, layout, wanted)
-        for path in _paths(before) - _paths(made):
+        for path in paths_of(before) - paths_of(made):
             (folder / path).unlink(missing_ok=True)
     return made, fetched
 
 
-def _claim(folder: Path, target: Target) -> Bundle | None:
+def claim(folder: Path, tag: str, base: str) -> Bundle | None:
     """Take a folder that is new, empty, or a bundle of this row that is not finished or is to be renewed."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output: {folder} is no folder")
@@ -99,12 +100,12 @@ def _claim(folder: Path, target: Target) -> Bundle | None:
     if MANIFEST not in names:
         return None
     before = read_bundle(folder)
-    if (before.tag, before.base) != (target.tag, target.base.name):
+    if (before.tag, before.base) != (tag, base):
         raise UsageError(f"--output: {folder} is the bundle of {before.tag} on {before.base}; name another folder")
     return before
 
 
-def _paths(bundle: Bundle | None) -> set[str]:
+def paths_of(bundle: Bundle | None) -> set[str]:
     return {one.path for one in bundle.files} if bundle else set()
 
 
@@ -137,21 +138,27 @@ def _base_files(target: Target, layout: _Layout) -> tuple[Wanted, ...]:
     )
 
 
-def _refuse_strangers(folder: Path, wanted: set[str], before: Bundle | None) -> None:
-    """See that nothing lies in the folder that would be there for no reason; what an ended run left goes later."""
-    known = {folder / one for one in (*wanted, *_paths(before), MANIFEST, MIRRORS)} | set(_parts(folder))
+def refuse_strangers(folder: Path, wanted: set[str], before: Bundle | None, but_in: Sequence[str] = ()) -> None:
+    """See that nothing lies in the folder that would be there for no reason; what an ended run left goes later.
+
+    Args:
+        but_in: folders of which is not known yet what will be in them.
+    """
+    known = {folder / one for one in (*wanted, *paths_of(before), MANIFEST, MIRRORS)} | set(parts_of(folder))
     found = [one for one in folder.rglob("*") if not one.is_dir()] if folder.exists() else []
-    others = sorted(str(one) for one in found if one not in known)
+    others = sorted(
+        str(one) for one in found if one not in known and one.relative_to(folder).parts[0] not in set(but_in)
+    )
     if others:
         raise BundleError([f"{one}: is not of this bundle; remove it, or name another folder" for one in others])
 
 
-def _parts(folder: Path) -> tuple[Path, ...]:
+def parts_of(folder: Path) -> tuple[Path, ...]:
     """Files that are not whole yet: of a run that ended, or of one that has the folder now."""
     return tuple(folder.rglob(f".*{PART}")) if folder.exists() else ()
 
 
-def _require_disk(folder: Path, needed: int) -> None:
+def require_disk(folder: Path, needed: int) -> None:
     place = next(one for one in (folder, *folder.parents) if one.exists())
     free = preflight.free_bytes(str(place))
     if free is not None and free < needed + KEPT_FREE_BYTES:
@@ -165,19 +172,27 @@ def _require_disk(folder: Path, needed: int) -> None:
 
 
 def _finish(folder: Path, target: Target, layout: _Layout, wanted: tuple[Wanted, ...]) -> Bundle:
-    """Write mirrors.yaml, and last the manifest, without which a folder is no bundle."""
-    text = mirrors_yaml(target.tag, target.base.name, layout.digest)
-    write_file(folder / MIRRORS, text)
-    own = BundledFile(
-        path=MIRRORS, sha256=sha256_of(text.encode()).removeprefix("sha256:"), size_bytes=len(text.encode())
-    )
     made = Bundle(
         tag=target.tag,
         base=target.base.name,
         lock_digest=locked_digest(target),
         base_digest=layout.digest,
         architectures=layout.architectures,
-        files=tuple(sorted((own, *(one.file for one in wanted)), key=lambda one: one.path)),
+        files=tuple(one.file for one in wanted),
     )
-    write_file(folder / MANIFEST, bundle_json(made))
-    return made
+    return finish(folder, made, mirrors_yaml(target.tag, target.base.name, layout.digest))
+
+
+def finish(folder: Path, made: Bundle, mirrors: str) -> Bundle:
+    """Write mirrors.yaml, and last the manifest, without which a folder is no bundle.
+
+    Args:
+        made: without mirrors.yaml, its files in any order.
+        mirrors: the text of that.
+    """
+    write_file(folder / MIRRORS, mirrors)
+    body = mirrors.encode()
+    own = BundledFile(path=MIRRORS, sha256=sha256_of(body).removeprefix("sha256:"), size_bytes=len(body))
+    whole = replace(made, files=tuple(sorted((own, *made.files), key=lambda one: one.path)))
+    write_file(folder / MANIFEST, bundle_json(whole))
+    return whole

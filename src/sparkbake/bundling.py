@@ -10,8 +10,20 @@ from sparkbake.bundlefiles import damage, read_bundle, strangers
 from sparkbake.bundlemake import make
 from sparkbake.errors import BundleError, LockError, UsageError
 from sparkbake.frozen import AUTO, candidates
+from sparkbake.mirrors import Mirrors
 from sparkbake.model import Base, Matrix, Row, Strategy, Target
 from sparkbake.project import Project, open_project
+from sparkbake.sourcebuild import check_open_pins
+from sparkbake.sourcebundle import (
+    base_images,
+    os_packages,
+    row_of,
+    source_standing_faults,
+    sources_of_plan,
+    wheels_of_plan,
+)
+from sparkbake.sourcebundling import make_compiled
+from sparkbake.sourceresolve import SourcePlan
 from sparkbake.tables import print_table, say
 
 # What `quickstart` and the sessions that build, verify, publish and ship install.
@@ -30,8 +42,13 @@ def bundle(options: argparse.Namespace) -> int:
         raise UsageError(
             "--mirrors: names a bundle, which is no index to make another from; leave its key `bundle` out"
         )
-    target = _target(project, options)
-    folder = (options.output or project.build / "bundles" / f"{target.tag}-{target.base.name}").resolve()
+    rows = project.select([options.tag])
+    if len(rows) != 1:
+        raise UsageError(f"bundle: '{options.tag}' matches {len(rows)} tags, expected one; a bundle is of one row")
+    if rows[0].release.strategy is Strategy.SOURCE:
+        return _bundle_compiled(project, rows[0], options, mirrors)
+    (target,) = project.plan(rows, _base(options.base, project.matrix)).targets
+    folder = _folder(project, options, target.tag, target.base.name)
     pins = _tool_pins(project)
     if options.dry_run:
         return _dry_run(target, pins, folder, as_json=options.json)
@@ -41,21 +58,24 @@ def bundle(options: argparse.Namespace) -> int:
     return 0
 
 
-def _target(project: Project, options: argparse.Namespace) -> Target:
-    rows = project.select([options.tag])
-    if len(rows) != 1:
-        raise UsageError(f"bundle: '{options.tag}' matches {len(rows)} tags, expected one; a bundle is of one row")
-    _require_wheels(rows[0])
-    (target,) = project.plan(rows, _base(options.base, project.matrix)).targets
-    return target
+def _bundle_compiled(project: Project, row: Row, options: argparse.Namespace, mirrors: Mirrors) -> int:
+    plan = project.source_plan([row])
+    base = row_of(plan).base.name
+    if options.base not in (AUTO, base):
+        raise UsageError(f"--base: got '{options.base}', but compiled rows are built on CUDA's images; leave it out")
+    folder, pins = _folder(project, options, row.tag, base), _tool_pins(project)
+    if options.dry_run:
+        return _dry_run_compiled(plan, folder, tools=len(pins), as_json=options.json)
+    check_open_pins(plan)
+    began = time.monotonic()
+    made, fetched = make_compiled(project, plan, pins, folder, mirrors)
+    _tell(made, folder, fetched_bytes=fetched, seconds=time.monotonic() - began, as_json=options.json)
+    return 0
 
 
-def _require_wheels(row: Row) -> None:
-    # Its git sources, and what its build fetches, would be parts like the others: see bundle.py.
-    if row.release.strategy is not Strategy.WHEELS:
-        raise UsageError(
-            f"bundle: {row.tag} is built from sources, which bundles do not hold; expected a row of wheels"
-        )
+def _folder(project: Project, options: argparse.Namespace, tag: str, base: str) -> Path:
+    place: Path = options.output or project.build / "bundles" / f"{tag}-{base}"
+    return place.resolve()
 
 
 def _base(choice: str, matrix: Matrix) -> Base:
@@ -100,6 +120,37 @@ def _dry_run(target: Target, pins: tuple[Pin, ...], folder: Path, *, as_json: bo
         ],
         title=f"bundle of {target.tag} on {target.base.name}",
     )
+    return 0
+
+
+def _dry_run_compiled(plan: SourcePlan, folder: Path, *, tools: int, as_json: bool) -> int:
+    """Print what a bundle would have, open pins too; the exit status."""
+    row, wheels, packages = row_of(plan), wheels_of_plan(plan), os_packages(plan)
+    size = sum(one.size_bytes for one in wheels)
+    sources = {one.name: {"repository": one.repository, "commit": one.commit} for one in sources_of_plan(plan)}
+    images = [f"{one.reference}@{one.manifest or 'open'}" for one in base_images(plan)]
+    if as_json:
+        said: dict[str, object] = {"tag": row.row, "base": row.base.name, "folder": str(folder)}
+        said |= {"wheels": len(wheels), "wheels_bytes": size, "tools": tools, "sources": sources, "images": images}
+        said |= {"os_packages": packages, "crates": row.rust, "open_pins": list(plan.open_pins)}
+        print(json.dumps(said, indent=2))
+        return 0
+    named = sorted({one for some in packages.values() for one in some})
+    print_table(
+        ("", ""),
+        [
+            ("wheels", f"{len(wheels)}, {size / 1e9:.2f} GB"),
+            ("sources", f"{len(sources)} repositories, and their submodules"),
+            *(("image", one) for one in images),
+            ("packages", f"{len(named)} asked for by name, and what they need and the images lack"),
+            ("crates", "those of vLLM's Cargo.lock" if row.rust else "none"),
+            ("tools", f"{tools} packages, about 0.2 GB"),
+            ("folder", str(folder)),
+        ],
+        title=f"bundle of {row.row}",
+    )
+    if plan.open_pins:
+        print_table(("open pin",), [(one,) for one in plan.open_pins], title="not known, so that no bundle is made")
     return 0
 
 
@@ -153,6 +204,8 @@ def _standing_faults(project: Project, made: Bundle) -> list[str]:
     if row is None or base is None:
         return [f"is of {made.tag} on {made.base}, which the matrix of this checkout does not have"]
     try:
+        if row.release.strategy is Strategy.SOURCE:
+            return source_standing_faults(made, project.source_plan([row]))
         (target,) = project.plan([row], base).targets
     except LockError as err:
         return [f"cannot be held against the lock of {made.tag}: {err}"]

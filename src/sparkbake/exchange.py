@@ -8,7 +8,8 @@ import http.client
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit
@@ -107,6 +108,30 @@ def exchange(method: str, url: str, headers: Mapping[str, str], body: Body, *, t
         raise RegistryError(f"{parts.netloc}: {method}: {_reason(err)}", passes=True) from err
     finally:
         connection.close()
+
+
+@contextmanager
+def opened(
+    url: str, headers: Mapping[str, str], *, timeout_s: float = _TIMEOUT_S
+) -> Iterator[http.client.HTTPResponse]:
+    """Ask for something large, whose answer is read piece by piece while the block lasts; no redirect is followed.
+
+    Raises:
+        RegistryError: see `exchange`.
+    """
+    try:
+        parts = urlsplit(url)
+        connection = _connection(parts, timeout_s)
+    except ValueError as err:
+        raise RegistryError(f"GET: got the address '{url[:200]}' from the registry, which is none: {err}") from err
+    try:
+        connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, headers=dict(headers))
+        answer = connection.getresponse()
+    except (OSError, http.client.HTTPException) as err:
+        connection.close()
+        raise RegistryError(f"{parts.netloc}: GET: {_reason(err)}", passes=True) from err
+    with closing(connection), answer:
+        yield answer
 
 
 def _connection(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnection:

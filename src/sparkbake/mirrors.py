@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkbake.addresses import is_loopback
+from sparkbake.addresses import SPARSE, SPARSE_EXPECTED, is_loopback
 from sparkbake.errors import UsageError
 from sparkbake.fields import Fields, read_fields, read_text
 from sparkbake.model import Pairs
@@ -12,8 +12,6 @@ from sparkbake.model import Pairs
 # What says that a folder is a bundle, and all that is in it.
 MANIFEST = "bundle.json"
 _LAYOUT = "oci-layout:"
-# Without the slash at its end cargo refuses it; quotes would end the setting that it goes into.
-_CRATES = r"sparse\+https?://[^\s\"\\]+/"
 # Lists what lies in a folder of packages, as `dpkg-scanpackages` and bundles write it.
 PACKAGES = "Packages"
 # What goes into apt's settings by way of sed.
@@ -70,7 +68,8 @@ class Mirrors:
     @property
     def on_loopback(self) -> bool:
         """Whether the steps of a build must have this machine's own network: something is, or will be, on loopback."""
-        return isinstance(self.apt, Path) or any(is_loopback(one) for _key, one in self.addresses)
+        folders = isinstance(self.apt, Path) or self.bundle is not None
+        return folders or any(is_loopback(one) for _key, one in self.addresses)
 
     def check_for_builds(self) -> None:
         """See that the steps of a build can ask all of them.
@@ -124,22 +123,28 @@ def load_mirrors(path: Path, base_names: tuple[str, ...]) -> Mirrors:
             (old, git.text(old, pattern=r"(https?|ssh|git|file)://\S+", expected="the beginning of an address"))
             for old in git.keys
         ),
-        crates=root.text_or_none("crates", pattern=_CRATES, expected="'sparse+', a URL and a slash, as cargo has it"),
+        crates=root.text_or_none("crates", pattern=SPARSE, expected=SPARSE_EXPECTED),
         apt=_packages(root, path.parent),
         ca_bundle=path.parent / Path(certificates).expanduser() if certificates else None,
         bundle=path.parent / Path(bundle).expanduser() if bundle else None,
     )
     if mirrors.ca_bundle and not mirrors.ca_bundle.is_file():
         root.fault("ca_bundle", f"got '{certificates}', which is no file; expected a PEM file with certificates")
-    if mirrors.bundle and not (mirrors.bundle / MANIFEST).is_file():
-        root.fault(
-            "bundle", f"got '{bundle}', which has no {MANIFEST}; expected a folder that `nox -s bundle` finished"
-        )
-    if mirrors.bundle and mirrors.package_index:
-        root.fault("bundle", "and package_index exclude each other, since a bundle is the index; remove one")
+    _check_bundle(root, mirrors, str(bundle))
     root.done()
     root.raise_faults()
     return mirrors
+
+
+def _check_bundle(root: Fields, mirrors: Mirrors, given: str) -> None:
+    if mirrors.bundle is None:
+        return
+    if not (mirrors.bundle / MANIFEST).is_file():
+        expected = "a folder that `nox -s bundle` finished"
+        root.fault("bundle", f"got '{given}', which has no {MANIFEST}; expected {expected}")
+    for key in ("package_index", "git", "crates", "apt"):
+        if getattr(mirrors, key):
+            root.fault("bundle", f"and {key} exclude each other, since a bundle has that itself; remove one")
 
 
 def _packages(root: Fields, folder: Path) -> str | Path | None:

@@ -153,6 +153,9 @@ class Repository:
         )
         return answer.status != NOT_FOUND
 
+    def blob_url(self, digest: str) -> str:
+        return f"{self._base}blobs/{digest}"
+
     def blob(self, digest: str, *, name: str) -> bytes:
         """A small blob; it may lie elsewhere, where the registry's authorization is not told.
 
@@ -226,11 +229,11 @@ class Repository:
         if size_bytes is not None:
             headers["Content-Length"] = str(size_bytes)
         timeout_s = {"timeout_s": _UPLOAD_TIMEOUT_S} if callable(body) else {}
-        answer = exchange(method, url, {**headers, **self._authorized(url)}, body, **timeout_s)
+        answer = exchange(method, url, {**headers, **self.authorized(url)}, body, **timeout_s)
         challenge = answer.headers.get("www-authenticate")
         if answer.status == _UNAUTHORIZED and challenge:
             self._authorization.answer_to(challenge)
-            answer = exchange(method, url, {**headers, **self._authorized(url)}, body, **timeout_s)
+            answer = exchange(method, url, {**headers, **self.authorized(url)}, body, **timeout_s)
         return answer
 
     def _own(self, url: str) -> str:
@@ -238,7 +241,7 @@ class Repository:
         ours, parts = urlsplit(self._base), urlsplit(url)
         return parts._replace(scheme=ours.scheme).geturl() if parts.netloc == ours.netloc else url
 
-    def _authorized(self, url: str) -> dict[str, str]:
+    def authorized(self, url: str) -> dict[str, str]:
         """The header Authorization; for nobody but the registry itself."""
         if urlsplit(url).netloc != urlsplit(self._base).netloc:
             return {}

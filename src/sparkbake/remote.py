@@ -56,6 +56,19 @@ def content_length(url: str) -> int:
     return int(length)
 
 
+def fetch_bytes(url: str) -> bytes:
+    """A small file.
+
+    Raises:
+        LockError: it cannot be read.
+    """
+    with _open(url) as answer:
+        try:
+            return bytes(answer.read())
+        except (OSError, http.client.HTTPException) as err:
+            raise LockError(f"{url.rpartition('/')[2]}: reading it broke off: {err}; run it again") from err
+
+
 def download(url: str, path: Path, *, sha256: str, count: Callable[[int], None]) -> None:
     """Fetch a file; it gets its name only when it is whole and has its hash.
 

@@ -27,7 +27,7 @@ from sparkbake.sourceresolve import SourcePlan
 from sparkbake.sourcereuse import present as reusable
 from sparkbake.sourcereuse import sealed
 from sparkbake.sourcesecrets import compile_secrets
-from sparkbake.sourceserver import reachable
+from sparkbake.sourceserver import reachable, require_sources
 from sparkbake.tables import say
 from sparkbake.verifying import verify_built
 
@@ -68,9 +68,9 @@ def build_compiled(project: Project, rows: Sequence[Row], options: argparse.Name
         return dry_run(plan, caches, as_json=options.json)
     check_open_pins(plan)
     mirrors = project.mirrors(options.mirrors)
-    if mirrors.bundle:
-        raise UsageError("--mirrors: names a bundle, which has nothing of rows that are compiled; name another file")
     mirrors.check_for_builds()
+    if mirrors.bundle:
+        require_sources(mirrors.bundle, plan, say)
     state = engine_state()
     plan = _sealed(project, plan)
     present = reusable(plan, project.matrix.project.label_prefix, in_engine=options.builder is None)
@@ -80,7 +80,7 @@ def build_compiled(project: Project, rows: Sequence[Row], options: argparse.Name
     disk_bytes = estimate_compiled(plan, present, dict(sources_of(project.matrix).disk_gb))
     check_machine(plan, state, disk_bytes=disk_bytes, remote_builder=options.builder is not None)
     caches = ask_caches(project, caches, present)
-    with exclusive(project.build), reachable(mirrors) as mirrors:
+    with exclusive(project.build), reachable(mirrors, plan) as mirrors:
         write_file(_begun_path(project, plan), _built_from(project, plan))
         result = _bake_in_turn(project, plan, present, mirrors, options, caches=caches)
     for target in plan.targets:
@@ -204,7 +204,7 @@ def _wheels(plan: SourcePlan, folder: Path | None) -> dict[str, Path]:
     return {one.name: folder.resolve() / one.tag for one in plan.targets if one.name not in plan.reusable}
 
 
-def _as_context(reference: str) -> str:
+def as_context(reference: str) -> str:
     """A reference of mirrors.yaml as bake takes it."""
     kind, colon, place = reference.partition("oci-layout:")
     return f"oci-layout://{place}" if colon and not kind else f"docker-image://{reference}"
@@ -261,7 +261,7 @@ def _bake(
         project,
         plan,
         present,
-        images={name: _as_context(place) for name, place in mirrors.images},
+        images={name: as_context(place) for name, place in mirrors.images},
         # Another builder than the engine's own must bring what it built there.
         output="type=docker" if options.builder else "type=image",
         compression=options.compression,

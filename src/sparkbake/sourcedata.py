@@ -138,6 +138,7 @@ class Sources:
         nccl_gencode: what nvcc gets for NCCL.
         existing_torch: specifier of vLLM's version to the path of its use_existing_torch.py.
         rust: specifier of the versions of vLLM that need cargo; rust_os_packages: what brings it.
+        rust_index: sparse index that crates come from when nobody names another, for bundles; cargo knows its own.
         build_os_packages: what everything is compiled with; runtime_os_packages: libraries of them that torch and
             torchvision are linked to, so that every image has them.
         replaced: distributions that no environment has, since they are compiled, or come with the CUDA images.
@@ -159,6 +160,7 @@ class Sources:
     existing_torch: tuple[tuple[str, str], ...]
     rust: str
     rust_os_packages: tuple[str, ...]
+    rust_index: str | None
     build_os_packages: tuple[str, ...]
     runtime_os_packages: tuple[str, ...]
     replaced: tuple[str, ...]

@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+from sparkbake.addresses import SPARSE, SPARSE_EXPECTED
 from sparkbake.fields import NAME, Fields
 from sparkbake.sourcedata import Digests, Git, Repository, Requires, Setting, Sources
 from sparkbake.versions import is_requirement, is_specifier
@@ -40,6 +41,7 @@ def read_sources(fields: Fields) -> Sources | None:
         existing_torch=_by_version(fields.mapping("existing_torch"), r"[^\s/].*"),
         rust=_specifier(rust, "versions"),
         rust_os_packages=rust.texts("os_packages", pattern=_PACKAGE, expected="a Debian package name"),
+        rust_index=rust.text_or_none("index", pattern=SPARSE, expected=SPARSE_EXPECTED),
         build_os_packages=package("build_os_packages"),
         runtime_os_packages=package("runtime_os_packages"),
         replaced=fields.texts("replaced", pattern=r"[a-z0-9]+(-[a-z0-9]+)*", expected="a normalised package name"),

@@ -111,6 +111,12 @@ def checkouts(target: SourceTarget) -> tuple[GitSource, ...]:
     return tuple(found.values())
 
 
+def os_packages_of(target: SourceTarget) -> list[str]:
+    """Packages of the operating system that a foundation's image has; what Rust needs comes in a stage of its own."""
+    more = target.build_os_packages if target.recipe == "pytorch-dev" else ()
+    return sorted({*target.os_packages, *more})
+
+
 def check_commits(target: SourceTarget) -> None:
     """See that every commit is known: what is rendered without one is to be read, not to be built.
 
@@ -125,27 +131,52 @@ def check_commits(target: SourceTarget) -> None:
             )
 
 
-def _dockerfile(target: SourceTarget, recipes: Path) -> str:
+def render_kept_packages(
+    tag: str, *, devel: str, runtime: str, packages: Mapping[str, Sequence[str]], recipes: Path
+) -> tuple[ContextFile, ...]:
+    """The build context that fetches packages of the operating system for a bundle, and keeps them.
+
+    Args:
+        tag: of the row.
+        devel, runtime: the images that its foundation begins with.
+        packages: names by what they are installed into: "devel", "runtime", "rust".
+    """
+    dockerfile = _templates(recipes).get_template("kept-packages.Dockerfile.j2")
+    scripts = ("apt-packages.sh", "drop-nvidia.sh", "settled.sh")
+    files = {
+        "Dockerfile": dockerfile.render(tag=tag, devel=devel, runtime=runtime, packages=packages),
+        **{name: (recipes / "scripts" / name).read_text(encoding="utf-8") for name in scripts},
+    }
+    return tuple(ContextFile(path=PurePosixPath(path), content=text) for path, text in sorted(files.items()))
+
+
+def _templates(recipes: Path) -> Templates:
     # autoescape is for HTML; a Dockerfile is none.
-    templates = Templates(
+    return Templates(
         loader=FileSystemLoader(recipes),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701
     )
+
+
+def _dockerfile(target: SourceTarget, recipes: Path) -> str:
     names = {one.name for one in target.sources}
-    packages = {"pytorch-dev": {*target.os_packages, *target.build_os_packages}}
     sources = checkouts(target)
-    return templates.get_template(f"{target.recipe}.Dockerfile.j2").render(
-        target=target,
-        checkouts=sources,
-        fetched=[one for one in sources if one.name not in names],
-        has_llvm="llvm" in names,
-        others=[one.name for one in target.sources if one.name not in _WITH_STAGES],
-        open=OPEN,
-        packages=sorted(packages.get(target.recipe, target.os_packages)),
-        versions=dict(target.versions),
-        gib_per_job=dict(target.gib_per_job),
+    return (
+        _templates(recipes)
+        .get_template(f"{target.recipe}.Dockerfile.j2")
+        .render(
+            target=target,
+            checkouts=sources,
+            fetched=[one for one in sources if one.name not in names],
+            has_llvm="llvm" in names,
+            others=[one.name for one in target.sources if one.name not in _WITH_STAGES],
+            open=OPEN,
+            packages=os_packages_of(target),
+            versions=dict(target.versions),
+            gib_per_job=dict(target.gib_per_job),
+        )
     )
 
 

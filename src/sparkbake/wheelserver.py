@@ -21,7 +21,7 @@ from sparkbake.model import Wheel
 _FIRST_PORT, _PORTS = 49152, 16384
 _INDEX_TYPE = "application/vnd.pypi.simple.v1+json"
 _FILE_TYPE = "application/octet-stream"
-_SIMPLE, _FILES = "/simple/", "/files/"
+SIMPLE, _FILES = "/simple/", "/files/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +39,8 @@ class Shelf:
     def answer(self, path: str) -> Answer | None:
         """What lies at a path; None when nothing does. Only names that are known lead to files."""
         self.asked.append(path)
-        if path.startswith(_SIMPLE):
-            return self._project(path.removeprefix(_SIMPLE).rstrip("/"))
+        if path.startswith(SIMPLE):
+            return self._project(path.removeprefix(SIMPLE).rstrip("/"))
         file = path.removeprefix(_FILES)
         wheel = next((one for one in self.wheels if one.file == file.removesuffix(".metadata")), None)
         if not path.startswith(_FILES) or wheel is None:
@@ -73,11 +73,14 @@ def _metadata(wheel: Path) -> bytes:
         return opened.read(name)
 
 
+def port_of(bundle: Bundle) -> int:
+    """The port that a bundle is served at if it is free: uv keeps what it has unpacked by the address of the index."""
+    return _FIRST_PORT + int(bundle.lock_digest[-8:], 16) % _PORTS
+
+
 @contextmanager
 def serve(folder: Path, bundle: Bundle, wheels: Sequence[Wheel]) -> Iterator[str]:
     """Serve some wheels of a bundle; yields the address of the index.
-
-    The port follows from the lock where it is free: uv keeps what it has unpacked by the address of the index.
 
     Raises:
         BundleError: no port of loopback is free.
@@ -85,13 +88,15 @@ def serve(folder: Path, bundle: Bundle, wheels: Sequence[Wheel]) -> Iterator[str
     """
     shelf = Shelf(folder=folder, wheels=wheels)
     try:
-        server = listen(_FIRST_PORT + int(bundle.lock_digest[-8:], 16) % _PORTS, shelf.answer)
+        server = listen(
+            _FIRST_PORT + int(bundle.lock_digest[-8:], 16) % _PORTS, lambda request: shelf.answer(request.path)
+        )
     except OSError as err:
         raise BundleError([f"no port of {LOOPBACK} can be had to serve the bundle's wheels at: {err}"]) from err
     address = f"http://{LOOPBACK}:{server.server_address[1]}"
     try:
         with serving(server):
-            yield address + _SIMPLE
+            yield address + SIMPLE
     except BuildError as err:
         if shelf.asked:
             raise

@@ -120,7 +120,8 @@ from setuptools_rust import Binding, RustExtension
 required = os.environ.get("VLLM_REQUIRE_RUST_FRONTEND", "") not in ("", "0")
 program = RustExtension(target="vllm.vllm-rs", path="rust/src/cmd/Cargo.toml", args=["--bin", "vllm-rs"],
                         features=["native-tls-vendored"], binding=Binding.Exec, optional=not required)
-setup(name="vllm", version=os.environ["VLLM_VERSION_OVERRIDE"], packages=["vllm"], rust_extensions=[program])
+setup(name="vllm", version=os.environ["VLLM_VERSION_OVERRIDE"], packages=["vllm", "vllm.platforms"],
+      entry_points={"console_scripts": ["vllm = vllm.main:main"]}, rust_extensions=[program])
 """
 
 

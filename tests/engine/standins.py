@@ -21,12 +21,16 @@ from typing import Any
 
 import yaml
 from tests.builders import ROOT, real_matrix
+from tests.engine.apart import Apart
+from tests.engine.rustpart import MULTIMODAL, checksum, rust_vllm
 from tests.engine.small import remove
 from tests.engine.upstreams import (
     ARCHITECTURE,
     ASKED,
     IMAGE_HEADERS,
     IMAGE_LIBRARIES,
+    LACKING,
+    RUST_PACKAGES,
     Upstreams,
     make_cuda_images,
     served,
@@ -92,11 +96,24 @@ class StandIns:
         foundations = [self.reference(image, FOUNDATION) for image in ("pytorch-dev", "pytorch")]
         return (*foundations, *(self.reference("vllm", f"{release}-t4") for release in (FIRST, SECOND)))
 
-    def build(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        argv = [sys.executable, "-m", "sparkbake.cli", "--root", str(self.root), "build", *words]
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "sparkbake.cli", "--root", str(self.root), *words]
+
+    def build(
+        self, *words: str, mirrors: Path | None = None, apart: Apart | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Build by the command line.
+
+        Args:
+            apart: the engine that builds, and whose network the command is in; None for this machine's.
+        """
+        argv = self.command("build", *words, "--mirrors", str(mirrors or self.mirrors), "--progress", "plain")
+        return self.run(*argv, apart=apart)
+
+    def run(self, *argv: str, apart: Apart | None = None) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [*argv, "--mirrors", str(self.mirrors), "--progress", "plain"],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            apart.command(*argv) if apart else argv,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **(apart.environment() if apart else {})},
             capture_output=True,
             text=True,
             check=False,
@@ -144,7 +161,16 @@ def ran(text: str) -> set[str]:
 
 
 def make_stand_ins(
-    root: Path, upstreams: Upstreams, cuda: Mapping[str, str], *, name: str, git: str, wheels: Path, index: str
+    root: Path,
+    upstreams: Upstreams,
+    cuda: Mapping[str, str],
+    *,
+    name: str,
+    git: str,
+    wheels: Path,
+    index: str,
+    packages: Path | None = None,
+    crates: str | None = None,
 ) -> StandIns:
     """Write the checkout.
 
@@ -152,6 +178,8 @@ def make_stand_ins(
         cuda: as `make_cuda_images` gives it.
         git: address that the repositories are served at.
         wheels: folder that gets what its locks name, so that it can be served at `index`.
+        packages: as `make_packages` makes it; with it the rows ask for what CUDA's images lack.
+        crates: address of an index with the crate of the stand-ins; with it the first release has a part in Rust.
     """
     for folder in ("recipes", "moe_configs"):
         shutil.copytree(ROOT / folder, root / folder)
@@ -161,7 +189,17 @@ def make_stand_ins(
     images = {kind: place.removeprefix("oci-layout://") for kind, place in cuda.items()}
     digests = {kind.removeprefix("cuda-"): place.rpartition("@")[2] for kind, place in images.items()}
     later = upstreams.change("vllm", "vllm/later.py", "LATER = True\n", "later")
-    body = _matrix(name, {**upstreams.commits, SECOND: later}, digests)
+    first = upstreams.commits["vllm"]
+    if crates:
+        multimodal = upstreams.commit("llm-multimodal", MULTIMODAL, {})
+        first = upstreams.commit("vllm", rust_vllm(multimodal, checksum()), {}, "rust")
+    body = _matrix(name, {**upstreams.commits, "vllm": first, SECOND: later}, digests)
+    if crates:
+        body["source"]["rust"] = {"versions": f"=={FIRST}", "os_packages": list(RUST_PACKAGES)}
+    if packages:
+        body["source"]["build_os_packages"].append(LACKING[0])
+        body["source"]["runtime_os_packages"].append(LACKING[1])
+        body["source"]["rust"]["os_packages"].append(LACKING[2])
     (root / "matrix.yaml").write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
     _write_locks(root, wheels)
     asked = _CUDA.replace("{cuda}", VERSIONS["cuda"])
@@ -171,6 +209,8 @@ def make_stand_ins(
         "images": {f"{asked}-{kind.removeprefix('cuda-')}": f"oci-layout:{place}" for kind, place in images.items()},
         "package_index": index,
     }
+    mirrors |= {"apt": str(packages)} if packages else {}
+    mirrors |= {"crates": crates} if crates else {}
     (root / "mirrors.yaml").write_text(yaml.safe_dump(mirrors), encoding="utf-8")
     return StandIns(root=root, mirrors=root / "mirrors.yaml", name=name)
 

@@ -439,6 +439,10 @@ IMAGE_LIBRARIES = ("libjpeg62-turbo", "libpng16-16t64", "libwebp7")
 IMAGE_HEADERS = ("libjpeg62-turbo-dev", "libpng-dev", "libwebp-dev")
 
 
+# Of no stand-in for a CUDA image: to compile with, which needs two more; to run with; and for the part in Rust.
+LACKING = ("jq", "tree", "pv")
+
+
 def _installing(*packages: str) -> str:
     """A command that installs packages from the archive at $MIRROR; the image's own sources stay as they are."""
     options = "-o Dir::Etc::SourceList=/tmp/archive.list -o Dir::Etc::SourceParts=/dev/null"
@@ -497,3 +501,45 @@ def make_cuda_images(folder: Path, base: Path) -> dict[str, str]:
         (manifest,) = json.loads((layout / "index.json").read_text(encoding="utf-8"))["manifests"]
         found[f"cuda-{stage}"] = f"oci-layout://{layout}@{manifest['digest']}"
     return found
+
+
+def make_packages(folder: Path, devel: str) -> Path:
+    """A folder with the packages that the stand-ins for CUDA images lack, and their list, as mirrors.yaml has one.
+
+    Args:
+        devel: context of the image to compile in; the other has no more than that.
+    """
+    context, made = folder / "context", folder / "packages"
+    context.mkdir(parents=True)
+    (context / "Dockerfile").write_text(
+        f"""FROM scratch AS devel
+FROM devel AS packages
+ARG MIRROR
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+RUN <<'SHELL'
+echo "deb $MIRROR trixie main" >/tmp/archive.list
+options="-o Dir::Etc::SourceList=/tmp/archive.list -o Dir::Etc::SourceParts=/dev/null -o Dir::Cache::Archives=/packages"
+mkdir -p /packages/partial
+apt-get $options update
+apt-get $options install --yes --no-install-recommends --download-only {" ".join(LACKING)}
+rm -r /packages/partial /packages/lock
+cd /packages
+for file in *.deb; do
+    dpkg-deb --field "$file"
+    echo "Filename: ./$file"
+    echo "Size: $(stat --format %s "$file")"
+    echo "SHA256: $(sha256sum "$file" | cut --delimiter ' ' --fields 1)"
+    echo
+done >Packages
+SHELL
+FROM scratch
+COPY --from=packages /packages/ /
+""",
+        encoding="utf-8",
+    )
+    argv = ["docker", "buildx", "build", "--quiet", "--no-cache", "--platform", f"linux/{ARCHITECTURE}"]
+    argv += ["--build-context", f"devel={devel}", "--build-arg", f"MIRROR={find_mirror(None)}", "--provenance=false"]
+    argv += ["--network", "host", "--allow", "network.host", "--output", f"type=local,dest={made}", str(context)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return made
