@@ -180,7 +180,13 @@ def run_python(reference: str, script: str, arguments: Sequence[str], *, platfor
     """
     try:
         container = _client(timeout_s + 60).containers.create(
-            reference, ["python3", "-c", script, *arguments], platform=platform, network_disabled=True, entrypoint=[]
+            reference,
+            ["python3", "-c", script, *arguments],
+            platform=platform,
+            network_disabled=True,
+            entrypoint=[],
+            # Nothing is served; under emulation each time that Docker asks takes seconds of a processor.
+            healthcheck={"test": ["NONE"]},
         )
     except docker.errors.DockerException as err:
         raise VerifyError(f"{reference}: no container can be made of it: {_cause(err)}") from err
