@@ -145,7 +145,7 @@ class Sources:
         torch_without: shell patterns of distributions that torch's wheel asks for and a compiled torch does not.
         gib_per_job: memory that one compile job may take, by component.
         disk_gb: what a build takes of the disk, of a source that is compiled ("compiled"), and of one that vLLM's CMake
-            is handed ("fetched").
+            is handed ("fetched"); whole GB, 0 for less than one.
         settings: environment variables of images of vLLM.
     """
 

@@ -99,7 +99,9 @@ def _jobs(fields: Fields) -> tuple[tuple[str, str], ...]:
 
 
 def _disk(fields: Fields) -> tuple[tuple[str, str], ...]:
-    found = tuple((key, fields.text(key, pattern=r"[1-9]\d?", expected="whole GB")) for key in ("compiled", "fetched"))
+    found = tuple(
+        (key, fields.text(key, pattern=r"0|[1-9]\d?", expected="whole GB")) for key in ("compiled", "fetched")
+    )
     fields.done()
     return found
 
