@@ -97,6 +97,17 @@ def test_what_is_cached_is_not_fetched_again(
     assert "warning: https://git.example/lib: where the tag v1 points now was not learned: " in said
 
 
+def test_locks_that_an_ended_git_left_behind_stop_nobody(run: Callable[..., Path], tmp_path: Path) -> None:
+    run(make_repository(tmp_path / "up/lib"))
+    [cache] = (tmp_path / "cache").glob("*.git")
+    left = [cache / name for name in ("shallow.lock", "config.lock", "refs/heads/main.lock")]
+    for one in left:
+        one.touch()
+    second = commit(tmp_path / "up/lib", "two\n")
+    assert (run(second, folder="again") / "file").read_text(encoding="utf-8") == "two\n"
+    assert not any(one.exists() for one in left)
+
+
 def test_a_commit_that_is_not_there_names_both_and_the_tag(
     run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,6 +148,9 @@ def cached(repository: str, place: Path) -> Iterator[Path]:
     place.mkdir(parents=True, exist_ok=True)
     with cache.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # A git that was ended in the middle, as by another step that failed, leaves its own locks; nobody has them now.
+        for stale in cache.rglob("*.lock"):
+            stale.unlink()
         # What an interrupted run left half-made is completed: `git init` changes nothing that is there.
         answer("init", "--quiet", "--bare", cache)
         answer("-C", cache, "config", "uploadpack.allowAnySHA1InWant", "true")
