@@ -53,9 +53,9 @@ SUITE = "trixie"
 HOST = "https://github.com/"
 # Ubuntu's name to Debian's; all others are the same.
 DEBIAN = {"libjpeg-turbo8": "libjpeg62-turbo", "libjpeg-turbo8-dev": "libjpeg62-turbo-dev"}
-# Makes packages that have a name and nothing else.
+# Makes packages that have a name and nothing else; the number is above those that perl-base breaks.
 NAMED = """for name in {names}; do \\
-        mkdir -p /tmp/p/DEBIAN && printf '%s\\n' "Package: $name" "Version: 0" "Architecture: all" \\
+        mkdir -p /tmp/p/DEBIAN && printf '%s\\n' "Package: $name" "Version: 9999" "Architecture: all" \\
             "Maintainer: nobody" "Description: what Ubuntu calls a package of Debian's" >/tmp/p/DEBIAN/control \\
         && dpkg-deb --build /tmp/p /tmp/p.deb && dpkg --install /tmp/p.deb && rm -r /tmp/p /tmp/p.deb; \\
     done"""
@@ -104,14 +104,19 @@ RUN --mount=type=bind,source=guard.py,target=/dev/sparkbake/guard.py \\
 CRATES = "FROM rust AS crates\nRUN mkdir -p /src/crates\n\n"
 MARKER = "FROM vllm-builder AS vllm\n"
 # In the place of CMake: all of the configuration, and then what would be compiled for which architecture.
-STOPPING = """FROM vllm-builder AS vllm-stopping
+STOPPING = r"""FROM vllm-builder AS vllm-stopping
 RUN mv /opt/venv/bin/cmake /opt/venv/bin/cmake-real && cat >/opt/venv/bin/cmake <<'EOF' && chmod 755 /opt/venv/bin/cmake
 #!/bin/bash
 [[ " $* " == *" --build "* ]] || exec cmake-real "$@"
 echo "real_sources: configured; CUDA sources by architecture:"
-grep --extended-regexp '^  FLAGS = .*-gencode' build.ninja \
-    | sed --regexp-extended 's/.*/&\n/; s/.*(FLAGS)/\1/; :again; s/^FLAGS.*(code=[a-z0-9_,]+).*/\1/; t' \
-    | grep code= | sort | uniq --count | sed 's/^/real_sources: /'
+python3 - <<'END'
+import collections, pathlib, re
+flags = re.findall(r"^  FLAGS = (.*-gencode.*)$", pathlib.Path("build.ninja").read_text(), re.MULTILINE)
+found = collections.Counter(" ".join(re.findall(r"code=\[?([a-z0-9_,]+)", one)) for one in flags)
+for code, count in sorted(found.items()):
+    print(f"real_sources: {count:4} {code}")
+print(f"real_sources: {len(flags):4} in all")
+END
 exit 9
 EOF
 FROM vllm-stopping AS vllm
