@@ -241,7 +241,7 @@ def test_records_of_other_inputs_say_nothing_of_packages(
 ) -> None:
     monkeypatch.setattr(recordedimages, "_is_current", lambda *_rest: False)
     assert delta("0.20.2-t4", "0.20.2-t5") == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith(" MB compressed; least possible: not known")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("; least possible: not known")
 
 
 def test_what_the_engine_has_as_recorded_is_not_saved_where_contents_are_not_needed(

@@ -154,9 +154,15 @@ def serving_stand_ins(root: Path) -> Iterator[StandIns]:
         remove(reference)
 
 
-def ran(text: str) -> set[str]:
-    """The scripts that compile and were executed; of what came from the cache nothing is said to be done."""
-    steps = [line for line in text.splitlines() if ": done, " in line]
+def ran(text: str, *, stopped: bool = False) -> set[str]:
+    """The scripts that compile and were executed; of what came from the cache nothing is said to be done.
+
+    Args:
+        stopped: count what was stopped, too: of a step that two targets have BuildKit may end one and go on with the
+            other, of which it then says that it was cached.
+    """
+    ends = (": done, ", ": stopped, ") if stopped else (": done, ",)
+    steps = [line for line in text.splitlines() if any(end in line for end in ends)]
     return {name for name in COMPILED if any(f"/dev/sparkbake/{name}" in line for line in steps)}
 
 
