@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.builders import ROOT, real_matrix
+from tests.builders import ROOT
 from tests.engine.apart import Apart
-from tests.engine.rustpart import MULTIMODAL, checksum, rust_vllm
+from tests.engine.rustpart import MULTIMODAL, checksum, rust_vllm, served_crates
 from tests.engine.small import remove
 from tests.engine.upstreams import (
     ARCHITECTURE,
@@ -33,17 +33,16 @@ from tests.engine.upstreams import (
     RUST_PACKAGES,
     Upstreams,
     make_cuda_images,
+    make_packages,
+    real_base,
     served,
 )
 from tests.sourcebuilder import FETCHED, HOST, PATCH, TAGS, VERSIONS, WITH_SUBMODULES, make_patch
 
-from sparkbake.bases import choose
 from sparkbake.lock import Index, Locker
 from sparkbake.lockfile import lock_path
 from sparkbake.matrix import load_matrix, rows
-from sparkbake.mirrors import Mirrors
 from sparkbake.model import Environment, Wheel
-from sparkbake.project import cache_folder
 from sparkbake.sourcelock import (
     FOUNDATION_REQUIRES,
     IMAGE_REQUIRES,
@@ -122,24 +121,22 @@ class StandIns:
 
 
 @contextlib.contextmanager
-def serving_stand_ins(root: Path) -> Iterator[StandIns]:
-    """Write the checkout to a folder, and serve all that it takes; its images go in the end."""
-    base = choose(
-        "debian-13",
-        real_matrix(),
-        Mirrors(),
-        locks=ROOT / "locks",
-        cache=cache_folder(),
-        architectures=("amd64", "arm64"),
-        say=print,
-    ).folder
-    assert base is not None
+def serving_stand_ins(root: Path, *, whole: bool = False) -> Iterator[StandIns]:
+    """Write the checkout to a folder, and serve all that it takes; its images go in the end.
+
+    Args:
+        whole: with all that a bundle can have: packages that CUDA's images lack, and a part in Rust.
+    """
     for name in ("cuda", "git"):
         (root / name).mkdir()
     upstreams = Upstreams(folder=root / "git")
     upstreams.make()
-    cuda = make_cuda_images(root / "cuda", base)
-    with served(upstreams.folder) as git, served_wheels(root / "wheels") as index:
+    cuda = make_cuda_images(root / "cuda", real_base())
+    with (
+        served(upstreams.folder) as git,
+        served_wheels(root / "wheels") as index,
+        served_crates(root / "crates") if whole else contextlib.nullcontext() as crates,
+    ):
         made = make_stand_ins(
             root / "checkout",
             upstreams,
@@ -148,6 +145,8 @@ def serving_stand_ins(root: Path) -> Iterator[StandIns]:
             git=git,
             wheels=root / "wheels",
             index=index,
+            packages=make_packages(root / "apt", cuda["cuda-devel"]) if whole else None,
+            crates=crates,
         )
         yield made
     for reference in made.references:

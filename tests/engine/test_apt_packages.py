@@ -8,14 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.builders import RECIPES, ROOT, real_matrix
-from tests.engine.upstreams import ARCHITECTURE, LACKING
+from tests.builders import RECIPES
+from tests.engine.upstreams import ARCHITECTURE, LACKING, real_base
 
-from sparkbake.bases import choose
 from sparkbake.debianmirror import find_mirror
-from sparkbake.mirrors import Mirrors
 from sparkbake.oci import read_index_digest
-from sparkbake.project import cache_folder
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
@@ -62,16 +59,7 @@ def snapshot_service(asked: list[str]) -> Iterator[str]:
 
 
 def install(folder: Path, place: str, snapshot: str) -> "subprocess.CompletedProcess[str]":
-    base = choose(
-        "debian-13",
-        real_matrix(),
-        Mirrors(),
-        locks=ROOT / "locks",
-        cache=cache_folder(),
-        architectures=("amd64", "arm64"),
-        say=print,
-    ).folder
-    assert base is not None
+    base = real_base()
     (folder / "Dockerfile").write_text(DOCKERFILE, encoding="utf-8")
     script = folder / "apt-packages.sh"
     script.write_bytes((RECIPES / "scripts/apt-packages.sh").read_bytes())

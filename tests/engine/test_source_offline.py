@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import tarfile
@@ -14,16 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.builders import ROOT, real_matrix
+from tests.builders import ROOT
 from tests.engine.apart import Apart, engine_apart
-from tests.engine.rustpart import CRATE, VERSION, served_crates
-from tests.engine.small import remove
-from tests.engine.standins import FIRST, SECOND, StandIns, make_stand_ins, ran, served_wheels
-from tests.engine.upstreams import LACKING, Upstreams, make_cuda_images, make_packages, served
-
-from sparkbake.bases import choose
-from sparkbake.mirrors import Mirrors
-from sparkbake.project import cache_folder
+from tests.engine.rustpart import CRATE, VERSION
+from tests.engine.standins import FIRST, SECOND, StandIns, ran, serving_stand_ins
+from tests.engine.upstreams import LACKING
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
@@ -36,42 +30,9 @@ OF_CONTAINERS = {".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf", "
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
-    root = tmp_path_factory.mktemp("stand-ins")
-    base = choose(
-        "debian-13",
-        real_matrix(),
-        Mirrors(),
-        locks=ROOT / "locks",
-        cache=cache_folder(),
-        architectures=("amd64", "arm64"),
-        say=print,
-    ).folder
-    assert base is not None
-    for name in ("cuda", "git"):
-        (root / name).mkdir()
-    upstreams = Upstreams(folder=root / "git")
-    upstreams.make()
-    cuda = make_cuda_images(root / "cuda", base)
-    with (
-        served(upstreams.folder) as git,
-        served_wheels(root / "wheels") as index,
-        served_crates(root / "crates") as crates,
-    ):
-        made = make_stand_ins(
-            root / "checkout",
-            upstreams,
-            cuda,
-            name=f"stand-in-{secrets.token_hex(4)}",
-            git=git,
-            wheels=root / "wheels",
-            index=index,
-            packages=make_packages(root / "apt", cuda["cuda-devel"]),
-            crates=crates,
-        )
+    with serving_stand_ins(tmp_path_factory.mktemp("stand-ins"), whole=True) as made:
         shutil.copytree(ROOT / "tools" / "requirements", made.root / "tools" / "requirements")
         yield made
-    for reference in made.references:
-        remove(reference)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,17 @@ import pytest
 from tests.builders import RECIPES, ROOT, link_inputs, real_matrix
 from tests.engine.rustpart import CRATE, CRATES, MAIN, MULTIMODAL, SAID, VERSION, checksum, rust_vllm, served_crates
 from tests.engine.small import exists, inspect, remove
-from tests.engine.upstreams import ARCHITECTURE, ASKED, RUST_PACKAGES, TORCH, VLLM, Upstreams, make_cuda_images, served
+from tests.engine.upstreams import (
+    ARCHITECTURE,
+    ASKED,
+    RUST_PACKAGES,
+    TORCH,
+    VLLM,
+    Upstreams,
+    make_cuda_images,
+    real_base,
+    served,
+)
 from tests.sourcebuilder import (
     FETCHED,
     HOST,
@@ -31,13 +41,12 @@ from tests.sourcebuilder import (
 
 from sparkbake.attest import digest_in_bill
 from sparkbake.bake import FILE_EPOCH, escape
-from sparkbake.bases import choose
 from sparkbake.engine import engine_state, local_image
 from sparkbake.labels import OCI
 from sparkbake.mirrors import Mirrors
 from sparkbake.model import Base, Environment, Wheel
 from sparkbake.patches import Effect
-from sparkbake.project import Project, cache_folder, open_project
+from sparkbake.project import Project, open_project
 from sparkbake.sourceimage import CompiledImage, images_of
 from sparkbake.sourcelabels import CONTEXT_DIGEST
 from sparkbake.sourcemodel import CompiledPatch, Fetch, GitSource, SourceTarget
@@ -238,16 +247,6 @@ def locked(*names: str) -> tuple[Wheel, ...]:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     root = tmp_path_factory.mktemp("source")
-    base = choose(
-        "debian-13",
-        real_matrix(),
-        Mirrors(),
-        locks=ROOT / "locks",
-        cache=cache_folder(),
-        architectures=("amd64", "arm64"),
-        say=print,
-    ).folder
-    assert base is not None
     for name in ("bases", "git", "build"):
         (root / name).mkdir()
     upstreams = Upstreams(folder=root / "git")
@@ -256,7 +255,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     made = Bench(
         root=root / "build",
         upstreams=upstreams,
-        bases=make_cuda_images(root / "bases", base),
+        bases=make_cuda_images(root / "bases", real_base()),
         wheels=wheels,
         readable=(root / "bases",),
     )

@@ -15,11 +15,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.builders import ROOT, real_matrix
 from tests.engine.loopback import free_port
 from tests.sourcebuilder import TAGS
 
+from sparkbake.bases import choose
 from sparkbake.debianmirror import find_mirror
+from sparkbake.mirrors import Mirrors
 from sparkbake.oci import read_index_digest
+from sparkbake.project import cache_folder
 
 MACHINE = platform.machine()
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[MACHINE]
@@ -482,6 +486,21 @@ COPY --chmod=755 nvcc /usr/local/cuda/bin/nvcc
 ARG NONCE
 RUN echo "$NONCE" >/etc/nonce
 """
+
+
+def real_base() -> Path:
+    """The base of the matrix that is made here, an OCI layout; made on the way if nobody has."""
+    folder = choose(
+        "debian-13",
+        real_matrix(),
+        Mirrors(),
+        locks=ROOT / "locks",
+        cache=cache_folder(),
+        architectures=("amd64", "arm64"),
+        say=print,
+    ).folder
+    assert folder is not None
+    return folder
 
 
 def make_cuda_images(folder: Path, base: Path) -> dict[str, str]:
