@@ -16,6 +16,7 @@ PURE = (
     "elf",
     "fatbin",
     "devicecode",
+    "pruning",
     "rules",
     "fields",
     "tagging",

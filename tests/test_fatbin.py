@@ -84,6 +84,18 @@ def test_packed_cubins_may_have_neither_name_nor_options() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("payload", "is_emptied"), [(bytes(16), True), (bytes(7) + b"x" + bytes(8), False), (b"x" + bytes(15), False)]
+)
+def test_code_that_is_overwritten_with_zeros_is_told_apart(payload: bytes, *, is_emptied: bool) -> None:
+    found = read(make_container(make_entry("sass", 90, payload=payload), make_entry("sass", 120)))[0]
+    assert [code.is_emptied for code in found] == [is_emptied, False]
+
+
+def test_code_of_no_bytes_is_not_overwritten() -> None:
+    assert [code.is_emptied for code in read(make_container(make_entry("sass", 90, payload=b"")))[0]] == [False]
+
+
 # ---- what is wrong with a bad one
 
 

@@ -36,11 +36,13 @@ def verdict_of(code: Code, chip: int) -> Verdict:
        of CUDA 12.9. So sm_120a does not load on 12.1; that sm_120f does was seen on GB10: vllm#52708.
     3. PTX is compiled when the program starts, for any equal or later architecture: the guide, "PTX Compatibility";
        with "f" only within the family, with "a" only for just that architecture: PTX ISA, ".target".
-    4. All else is not loaded as it is: NVVM IR has to be linked first.
+    4. All else is not loaded as it is: NVVM IR has to be linked first. Nor is what is overwritten with zeros.
 
     Args:
         chip: its compute capability, 121 for 12.1.
     """
+    if code.is_emptied:
+        return "none"
     in_family = code.architecture // 10 == chip // 10 and code.architecture <= chip
     if code.kind == "sass":
         if code.architecture == chip:

@@ -6,7 +6,8 @@ NVIDIA does not document the format. Facts here are of three kinds, none is copi
 (2) measured with ptxas, nvcc and fatbinary of CUDA 13.5, one field changed at a time: flags 0x100000 and 0x200000,
     kinds 8 and 256, the place of options;
 (3) held against NVIDIA's cuobjdump on real libraries: tests/engine/test_fatbin_against_cuobjdump.py.
-No payload is unpacked: all that is asked stands in the entries' headers.
+No payload is unpacked: all that is asked stands in the entries' headers, but whether anything is left of it: what
+`pruning` overwrote begins with zeros, as neither a cubin does nor what LZ4 or zstd pack.
 
 A section has containers, each at a multiple of 8 bytes with zeros in between:
 
@@ -61,6 +62,7 @@ class Code:
         architecture: 121 of sm_121 and compute_121.
         suffix: "a" of code for just this architecture, "f" of code for its family, "" of any other.
         stored_bytes: what it takes in the file, packed or not; 0 of the second and later of several packed as one.
+        is_emptied: whether zeros stand in its place.
     """
 
     kind: Kind
@@ -68,6 +70,7 @@ class Code:
     architecture: int
     suffix: Suffix
     stored_bytes: int
+    is_emptied: bool = False
 
     @property
     def name(self) -> str:
@@ -89,6 +92,24 @@ def read_containers(where: str, file: IO[bytes], *, offset: int, size_bytes: int
         ImageError: there is something else than containers and zeros, or one is damaged; the message says at which byte
             of the file.
     """
+    for begin, end in _containers(where, file, offset, size_bytes):
+        yield tuple(code for code, _at in _entries(where, file, begin, end))
+
+
+def read_payloads(where: str, file: IO[bytes], elf: Elf) -> Iterator[tuple[Code, int | None]]:
+    """Each piece of code in SECTIONS, and at which byte of the file it begins; None of one that is packed with others.
+
+    Raises:
+        ImageError: as `read_containers`.
+    """
+    for section in elf.named(*SECTIONS):
+        name = f"{where}: section '{section.name}'"
+        for begin, end in _containers(name, file, section.offset, section.size_bytes):
+            yield from _entries(name, file, begin, end)
+
+
+def _containers(where: str, file: IO[bytes], offset: int, size_bytes: int) -> Iterator[tuple[int, int]]:
+    """Where the entries of each container begin and end."""
     at, end = offset, offset + size_bytes
     while at < end:
         room = min(_CONTAINER.size, end - at)
@@ -109,7 +130,7 @@ def read_containers(where: str, file: IO[bytes], *, offset: int, size_bytes: int
         begin, at = at + header_bytes, at + header_bytes + entries_bytes
         if at > end:
             raise ImageError(f"{where}: a fat binary up to byte {at} goes beyond its section, which ends at {end}")
-        yield tuple(_entries(where, file, begin, at))
+        yield begin, at
         at = offset + _aligned(at - offset)
 
 
@@ -154,12 +175,13 @@ def _container_at(where: str, file: IO[bytes], at: int, end: int) -> tuple[int, 
     if not 0 < entries_bytes <= end - begin:
         return None
     try:
-        return begin + entries_bytes, tuple(_entries(where, file, begin, begin + entries_bytes))
+        end = begin + entries_bytes
+        return end, tuple(code for code, _at in _entries(where, file, begin, end))
     except ImageError:
         return None
 
 
-def _entries(where: str, file: IO[bytes], at: int, end: int) -> Iterator[Code]:
+def _entries(where: str, file: IO[bytes], at: int, end: int) -> Iterator[tuple[Code, int | None]]:
     while at < end:
         if at + _ENTRY.size > end:
             raise ImageError(f"{where}: byte {at}: {end - at} bytes are left for an entry of at least {_ENTRY.size}")
@@ -173,11 +195,12 @@ def _entries(where: str, file: IO[bytes], at: int, end: int) -> Iterator[Code]:
         if number == _CONCATENATED:
             if not _ENTRY.size + _PAIR.size <= header_bytes <= _MOST_TABLE_BYTES:
                 raise ImageError(f"{where}: byte {at}: a table of {header_bytes} bytes of packed entries; damaged")
-            yield from _concatenated(
-                where, at, read_at(where, file, at, header_bytes, "a table of entries"), stored_bytes
-            )
+            table = read_at(where, file, at, header_bytes, "a table of entries")
+            yield from ((code, None) for code in _concatenated(where, at, table, stored_bytes))
         else:
-            yield _code(head, stored_bytes)
+            payload = at + header_bytes
+            begin = read_at(where, file, payload, min(_ALIGNMENT, stored_bytes), "device code")
+            yield _code(head, stored_bytes, is_emptied=bool(begin) and not any(begin)), payload
         at += header_bytes + stored_bytes
 
 
@@ -206,7 +229,7 @@ def _header_bytes(table: bytes, at: int) -> int:
     return _aligned(end)
 
 
-def _code(head: bytes, stored_bytes: int) -> Code:
+def _code(head: bytes, stored_bytes: int, *, is_emptied: bool = False) -> Code:
     fields = _ENTRY.unpack(head)
     flags = fields[10]
     return Code(
@@ -215,6 +238,7 @@ def _code(head: bytes, stored_bytes: int) -> Code:
         architecture=fields[7],
         suffix="a" if flags & _OF_ARCHITECTURE else "f" if flags & _OF_FAMILY else "",
         stored_bytes=stored_bytes,
+        is_emptied=is_emptied,
     )
 
 
