@@ -96,6 +96,7 @@ trims:
   - package: torch
     versions: ">=2.11"
     paths: [torch/lib/*.a]
+    cubins: false
     saves_bytes: "1000"
     imports: [torch.linalg]
     reason: nothing links to them

@@ -28,6 +28,7 @@ from sparkbake.lockfile import lock_path, lock_to_json
 from sparkbake.matrix import parse_matrix, rows
 from sparkbake.model import Lock, Matrix, Plan, Row, Target
 from sparkbake.project import Project, open_project
+from sparkbake.pruning import prune
 from sparkbake.runtime import FOLDER as RUNTIME_FOLDER
 
 TAG = "0.20.2-t4"
@@ -149,11 +150,13 @@ class Package:
     Attributes:
         files: path below site-packages to content, as its wheel has them.
         trimmed: paths that the image lacks; None of a package that is left whole.
+        pruned: paths whose cubins the image lacks, if they are for other chips.
     """
 
     version: str
     files: Mapping[str, bytes]
     trimmed: tuple[str, ...] | None = None
+    pruned: tuple[str, ...] = ()
 
     def having(self, files: Mapping[str, bytes | None]) -> "Package":
         """The same with some files more, others, or (None) without them: an honest wheel of other content."""
@@ -230,7 +233,23 @@ def installed(name: str, package: Package) -> list[Member]:
     kept[f"{info}/RECORD"] = _csv([*rows, (f"{info}/RECORD", "", "")])
     if package.trimmed is not None:
         kept[f"{info}/TRIMMED.json"] = _json({path: len(files[path]) for path in package.trimmed})
+    if package.pruned:
+        left = {path: without_foreign(files[path]) for path in package.pruned}
+        kept |= {path: content for path, (content, _gone) in left.items()}
+        kept[f"{info}/PRUNED.json"] = _json(
+            {
+                path: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": gone}
+                for path, (content, gone) in left.items()
+            }
+        )
     return [make_file(below_site(path), content, mode=mode_of(path)) for path, content in kept.items()]
+
+
+def without_foreign(program: bytes) -> tuple[bytes, int]:
+    """A program without the cubins that a GB10 cannot load, and how many bytes these took."""
+    file = io.BytesIO(program)
+    gone = prune("it", file, 121)
+    return file.getvalue(), gone
 
 
 def _csv(rows: Iterable[Sequence[str]]) -> bytes:
@@ -363,7 +382,9 @@ def make_layers(project: Project, packages: Mapping[str, Package] | None = None,
 
 def described(layers: Layers) -> Member:
     """The list of the recipe's own files, as `describe` of recipes/scripts/layout.py writes it."""
-    noted = [one for members in layers.values() for one in members if one[0].name.endswith("/TRIMMED.json")]
+    noted = [
+        one for members in layers.values() for one in members if one[0].name.endswith(("/TRIMMED.json", "/PRUNED.json"))
+    ]
     own = {
         info.name: _content(info.linkname, content)
         for info, content in (*layers["skeleton"], *layers["runtime"], *noted)

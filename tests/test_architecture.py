@@ -95,6 +95,7 @@ PURE = (
     "sourcerender",
     "sourcebundle",
     "words",
+    "pruned",
     "examine",
     "sourceimage",
     "sourceslsa",

@@ -128,7 +128,7 @@ def test_render_writes_a_context_for_each_row(checkout: Path) -> None:
     folder = checkout / "build" / "dgx-spark-vllm-0_20_2-t5"
     assert sorted(one.name for one in folder.iterdir()) == [
         "Dockerfile", "installer.txt", "layers.json", "layout.py", "manifest.json", "os-packages.sh",
-        "requirements.txt", "runtime",
+        "requirements.txt", "runtime", "sparkbake",
     ]  # fmt: skip
     assert (folder / "os-packages.sh").stat().st_mode & 0o111
     assert json.loads((checkout / "build/docker-bake.json").read_text())["group"]["default"]["targets"]

@@ -208,7 +208,6 @@ def os_findings(project: Project, made: Layers, folder: Path, locked: Mapping[st
         trims=matrix.trims,
         components=matrix.components,
         label_prefix=matrix.project.label_prefix,
-        compute_capability="12.1",
     )
     return [(one.subject, one.found, one.expected) for one in found.findings if one.id == "os-package"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.cudabuilder import make_container, make_cubin, make_elf, make_entry, make_packed, make_program
+from tests.cudabuilder import PAYLOAD, make_container, make_cubin, make_elf, make_entry, make_packed, make_program
 from tests.ocibuilder import (
     SITE,
     MadeLayer,
@@ -153,6 +153,9 @@ def test_all_that_is_known_of_a_file(tmp_path: Path) -> None:
         verdict="family",
         containers=(("family", 1), ("ptx", 1), ("none", 1)),
         unlisted=0,
+        emptied=(),
+        lost=(),
+        foreign=tuple(Tally(name=name, count=1, size_bytes=8) for name in ("sm_80", "sm_90a")),
         sass=tuple(Tally(name=name, count=1, size_bytes=8) for name in ("sm_80", "sm_90a", "sm_120f")),
         ptx=(Tally(name="compute_80", count=1, size_bytes=8),),
         other=(),
@@ -177,6 +180,22 @@ def test_containers_in_other_sections_are_found(tmp_path: Path) -> None:
     long = chance + (1 << 17).to_bytes(8, "little") + b"\1" * (1 << 17) + SASS_120F
     found = taken(tmp_path, layer(make_file("a.so", make_elf({".data": data, ".rodata": long, ".text": chance}))))
     assert [(one.unlisted, one.containers) for one in found.files] == [(3, (("family", 2), ("ptx", 1)))]
+
+
+def test_code_that_is_overwritten_counts_as_not_there(tmp_path: Path) -> None:
+    pieces = {"sass 90": ("sass", 90), "sass 120": ("sass", 120), "sass 121": ("sass", 121), "ptx 120": ("ptx", 120)}
+    gone = ("sass 90", "sass 121", "ptx 120")
+    entries = [make_entry(*one, payload=bytes(16) if name in gone else PAYLOAD) for name, one in pieces.items()]
+    (one,) = taken(tmp_path, layer(make_file("a.so", make_program(make_container(*entries))))).files
+    names = {key: [tally.name for tally in getattr(one, key)] for key in ("sass", "ptx", "emptied", "lost", "foreign")}
+    assert names == {
+        "sass": ["sm_120"],
+        "ptx": [],
+        "emptied": ["sm_90", "compute_120", "sm_121"],
+        "lost": ["compute_120", "sm_121"],
+        "foreign": [],
+    }
+    assert (one.verdict, one.size_bytes) == ("same-major", 8)
 
 
 def test_a_cubin_is_a_file_with_device_code(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.builders import load_script
+from tests.cudabuilder import PAYLOAD, make_container, make_entry, make_program
 
 layout = load_script("layout")
 LAYERS = {"torch": ["torch"], "rest": ["ray"]}
@@ -155,7 +156,7 @@ def test_a_package_that_is_missing_ends_it(site: Path, capsys: pytest.CaptureFix
 
 
 def rule(package: str, *paths: str, saves: int = 1) -> dict[str, Any]:
-    return {"package": package, "paths": list(paths), "saves_bytes": saves}
+    return {"package": package, "paths": list(paths), "cubins": False, "saves_bytes": saves}
 
 
 def trim(*rules: dict[str, Any]) -> dict[Path, str]:
@@ -221,12 +222,112 @@ def test_what_another_package_carries_too_is_not_trimmed(site: Path, capsys: pyt
     assert f"trimming torch would remove {site}/common/x.so, which ray carries, too" in capsys.readouterr().err
 
 
+def test_what_another_trimmed_package_carries_too_is_not_trimmed(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(site, "torch", {"common/x.so": "12345", "torch/a.so": "1"})
+    install(site, "ray", {"common/x.so": "12345", "ray/a.so": "1"})
+    with pytest.raises(SystemExit):
+        trim(rule("ray", "ray/a.so"), rule("torch", "common/*"))
+    assert f"trimming torch would remove {site}/common/x.so, which ray carries, too" in capsys.readouterr().err
+
+
 def test_two_trims_of_one_package_may_not_claim_the_same_file(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(site, "torch", {"torch/a.so": "12345"})
     install(site, "ray", {})
     with pytest.raises(SystemExit):
         trim(rule("torch", "torch/a.so"), rule("torch", "torch/*"))
     assert "torch/* matches no file of torch" in capsys.readouterr().err
+
+
+# ---- cubins
+
+
+def program(*architectures: int) -> bytes:
+    return make_program(make_container(*(make_entry("sass", one) for one in architectures)))
+
+
+def install_whole(site: Path, package: str, files: Mapping[str, bytes]) -> Path:
+    """Install a package whose RECORD is true."""
+    info = install(site, package, {})
+    rows = [f"{info.name}/RECORD,,"]
+    for path, content in files.items():
+        (site / path).parent.mkdir(exist_ok=True)
+        (site / path).write_bytes(content)
+        rows.append(f"{path},{layout.record_digest(site / path)},{len(content)}")
+    (info / "RECORD").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return info
+
+
+def prune(*rules: dict[str, Any]) -> dict[Path, str]:
+    owners = deal()
+    layout.prune_code([{**one, "cubins": True} for one in rules], owners, 121)
+    return owners
+
+
+def test_cubins_of_other_chips_are_overwritten_and_noted_in_the_layer_of_their_package(site: Path) -> None:
+    mixed = program(80, 90, 120)
+    info = install_whole(site, "torch", {"torch/a.so": mixed, "torch/b.so": program(100), "torch/keep.so": mixed})
+    install_whole(site, "ray", {"ray/a.so": mixed})
+    owners = prune(rule("torch", "torch/a.so", saves=16), rule("torch", "torch/b.so", saves=8))
+    assert (site / "torch/keep.so").read_bytes() == (site / "ray/a.so").read_bytes() == program(80, 90, 120)
+    left = (site / "torch/a.so").read_bytes()
+    assert (len(left), left.count(PAYLOAD)) == (len(program(80, 90, 120)), 1)
+    assert owners[info / "PRUNED.json"] == "torch"
+    assert json.loads((info / "PRUNED.json").read_text()) == {
+        name: {"sha256": hashlib.sha256((site / name).read_bytes()).hexdigest(), "bytes": size}
+        for name, size in (("torch/a.so", 16), ("torch/b.so", 8))
+    }
+    assert set(owners) == set(layout.files_below(layout.VENV))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (rule("torch", "torch/gone.so"), "torch/gone.so matches no file of torch; mend or remove it"),
+        (rule("torch", "torch/a.so", saves=9), "of torch saves 8 bytes, expected 9 or more"),
+        (rule("torch", "torch/native.so"), "torch/native.so has no cubin of another chip; mend or remove it"),
+        (rule("torch", "torch/t.py"), "error: torch/t.py: "),
+        (rule("torch", "torch/both.so"), "torch/both.so, which ray carries, too"),
+        (rule("numpy", "numpy/*"), "to be trimmed, but not installed: numpy"),
+    ],
+)
+def test_pruning_that_does_not_do_what_it_says_ends_the_build(
+    site: Path, capsys: pytest.CaptureFixture[str], asked: dict[str, Any], told: str
+) -> None:
+    files = {"torch/a.so": program(90, 120), "torch/native.so": program(120, 121), "torch/t.py": b"x = 1\n"}
+    install_whole(site, "torch", {**files, "torch/both.so": b"x"})
+    install_whole(site, "ray", {"torch/both.so": b"x"})
+    with pytest.raises(SystemExit):
+        prune(asked)
+    assert told in capsys.readouterr().err
+
+
+def test_what_another_pruned_package_carries_too_is_not_pruned(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for package in ("torch", "ray"):
+        install_whole(site, package, {f"{package}/a.so": program(90), "both.so": program(90)})
+    with pytest.raises(SystemExit):
+        prune(rule("torch", "torch/a.so"), rule("ray", "ray/a.so"), rule("torch", "both.so"))
+    assert f"pruning torch would change {site}/both.so, which ray carries, too" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_as_its_wheel_has_it_is_not_pruned(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Afterwards nothing would tell."""
+    install_whole(site, "torch", {"torch/a.so": program(90, 120)})
+    install(site, "ray", {})
+    (site / "torch/a.so").write_bytes(program(90, 121))
+    with pytest.raises(SystemExit):
+        prune(rule("torch", "torch/a.so"))
+    assert "torch/a.so is not as the RECORD of torch has it, before anything is pruned" in capsys.readouterr().err
+    assert (site / "torch/a.so").read_bytes() == program(90, 121)
+
+
+def test_two_trims_may_not_prune_the_same_file(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install_whole(site, "torch", {"torch/a.so": program(90, 120)})
+    install(site, "ray", {})
+    with pytest.raises(SystemExit):
+        prune(rule("torch", "torch/a.so"), rule("torch", "torch/*.so"))
+    assert "torch/*.so matches no file of torch" in capsys.readouterr().err
 
 
 # ---- copies
@@ -408,7 +509,8 @@ def test_what_no_package_carries_is_listed_beside_the_manifest(tmp_path: Path) -
         folder.mkdir(parents=True)
     (skeleton / "pyvenv.cfg").write_text("home = /usr/bin\n", encoding="utf-8")
     (skeleton / "lib64").symlink_to("lib")
-    (notes / "TRIMMED.json").write_text("{}\n", encoding="utf-8")
+    for name in ("TRIMMED.json", "PRUNED.json"):
+        (notes / name).write_text("{}\n", encoding="utf-8")
     (notes / "RECORD").touch()
     (tmp_path / "manifest.json").write_text('{"schema": 1}\n', encoding="utf-8")
     layout.describe(tmp_path / "manifest.json", output)
@@ -417,5 +519,8 @@ def test_what_no_package_carries_is_listed_beside_the_manifest(tmp_path: Path) -
     assert json.loads((place / "files.json").read_text(encoding="utf-8")) == {
         "opt/venv/lib64": "link:lib",
         "opt/venv/pyvenv.cfg": "sha256:" + hashlib.sha256(b"home = /usr/bin\n").hexdigest(),
-        "opt/venv/site-packages/vllm-1.0.dist-info/TRIMMED.json": "sha256:" + hashlib.sha256(b"{}\n").hexdigest(),
+        **{
+            f"opt/venv/site-packages/vllm-1.0.dist-info/{name}": "sha256:" + hashlib.sha256(b"{}\n").hexdigest()
+            for name in ("TRIMMED.json", "PRUNED.json")
+        },
     }

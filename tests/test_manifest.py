@@ -22,7 +22,7 @@ def test_a_manifest_has_what_the_image_is_made_of() -> None:
     assert body["schema"] == 1
     assert body["labels"] == dict(target.labels)
     assert body["layers"] == {one.name: [wheel.name for wheel in one.wheels] for one in target.layers}
-    assert body["trims"] == [{"package": "torch", "paths": ["torch/lib/*.a"]}]
+    assert body["trims"] == [{"package": "torch", "paths": ["torch/lib/*.a"], "cubins": False}]
     assert (body["patches"], body["moe_configs"]) == ([], [])
 
 

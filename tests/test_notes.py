@@ -269,7 +269,11 @@ def test_without_known_issues_that_is_said() -> None:
 
 def test_a_bar_in_a_reason_does_not_break_a_table() -> None:
     trim = replace(make().trims[0], reason="this | that")
-    assert r"| torch | 0.0 | this \| that |" in page(replace(make(), trims=(trim,)))
+    assert r"| torch | files | 0.0 | this \| that |" in page(replace(make(), trims=(trim,)))
+    large = replace(trim, saves_bytes=2_000_000, cubins=True)
+    text = page(replace(make(), trims=(trim, large)))
+    assert "files of at least 0.0 MB on disk, and cubins of at least 2.0 MB, overwritten with zeros:\n" in text
+    assert "| torch | cubins | 2.0 |" in text
     assert "## Left out\n\nNothing.\n" in page(replace(make(), trims=()))
 
 

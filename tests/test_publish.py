@@ -111,7 +111,9 @@ def test_what_else_keeps_an_image_from_being_published() -> None:
     assert candidate_errors(image=None) == (
         f"the engine has no such image; run `nox -s build -- {T4} --base debian-13`"
     )
-    assert "lacks files of 'none', expected 'torch'; run `nox -s build" in candidate_errors(trimmed=("none", "torch"))
+    assert "says that 'none' is trimmed, expected 'torch'; run `nox -s build" in candidate_errors(
+        trimmed=("none", "torch")
+    )
     told = candidate_errors(recorded=expected(B))
     assert told.startswith(f"the engine has {A}, locks/digests has {B}; build what is recorded, or record")
     assert told.endswith(f"`nox -s build -- {T4} --base debian-13 --record`")

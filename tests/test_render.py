@@ -145,7 +145,19 @@ def test_a_context_holds_only_the_files_that_the_build_uses() -> None:
         "manifest.json",
         "os-packages.sh",
         "requirements.txt",
+        *(f"sparkbake/{name}.py" for name in ("devicecode", "elf", "errors", "fatbin", "pruning")),
     ]
+
+
+def test_layout_runs_with_nothing_but_its_context(tmp_path: Path) -> None:
+    """As in a build, where this project is not installed, nor anything else but Python."""
+    for path, content in render(make_plan()).items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content, encoding="utf-8")
+    argv = [sys.executable, "-S", str(tmp_path / "layout.py"), "--help"]
+    done = subprocess.run(argv, env={}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--context" in done.stdout
 
 
 def test_scripts_enter_the_context_as_they_are() -> None:
@@ -193,15 +205,17 @@ def test_two_files_of_one_version_are_one_requirement_with_two_hashes() -> None:
 def test_layers_json_has_the_packages_of_each_layer_in_order_and_what_to_leave_out() -> None:
     (target,) = make_plan().targets
     collisions = (Collision(path="a.py", keep=None, reason="x"), Collision(path="b/*", keep="ray", reason="y"))
-    trims = make_matrix().trims
-    said = json.loads(layers_json(replace(target, collisions=collisions, trims=trims)))
+    (trim,) = make_matrix().trims
+    said = json.loads(layers_json(replace(target, collisions=collisions, trims=(trim, replace(trim, cubins=True)))))
     assert list(said["layers"].items()) == [
         ("torch", ["nvidia-nccl", "torch"]),
         ("rest", ["ray"]),
         ("vllm", ["vllm"]),
     ]
     assert said["collisions"] == [{"path": "a.py", "keep": None}, {"path": "b/*", "keep": "ray"}]
-    assert said["trims"] == [{"package": "torch", "paths": ["torch/lib/*.a"], "saves_bytes": 1000}]
+    files = {"package": "torch", "paths": ["torch/lib/*.a"], "cubins": False, "saves_bytes": 1000}
+    assert said["trims"] == [files, {**files, "cubins": True}]
+    assert said["compute_capability"] == "12.1"
 
 
 def test_files_are_text_with_a_path_below_the_context() -> None:

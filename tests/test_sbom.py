@@ -342,6 +342,17 @@ def test_a_trimmed_package_says_what_is_missing() -> None:
     assert "comment" not in in_spdx(bill, "ray")
 
 
+def test_a_pruned_package_says_of_how_many_bytes_of_cubins_there_are_zeros() -> None:
+    pruned = (
+        b'{"torch/lib/libtorch_cuda.so": {"sha256": "0", "bytes": 5}, "torch/lib/b.so": {"sha256": "0", "bytes": 2}}'
+    )
+    texts = {info("torch", "2.11.0", "TRIMMED.json"): b'{"a": 3}', info("torch", "2.11.0", "PRUNED.json"): pruned}
+    bill = make_bill(texts=texts, labels={f"{PREFIX}.trimmed": "torch"})
+    said = "files of the wheel that the image lacks: 1, of 3 bytes in all; "
+    said += "files whose cubins of other chips are overwritten with zeros: 2, of 7 bytes in all"
+    assert {"name": "sparkbake:trimmed", "value": said} in in_cyclonedx(bill, "torch")["properties"]
+
+
 # ---- package URLs
 
 
@@ -489,14 +500,18 @@ def trimmed(content: bytes) -> dict[str, Any]:
         ),
         (
             {"labels": {f"{PREFIX}.trimmed": "ray,vllm"}},
-            "trimmed says that files of ray, vllm are left out, but TRIMMED.json is there of none; make it anew",
+            "trimmed says that files of ray, vllm are left out, but notes of that are there of none; make it anew",
         ),
         (
             {**trimmed(b"{}"), "labels": {}},
-            "trimmed says that files of none are left out, but TRIMMED.json is there of torch; make it anew",
+            "trimmed says that files of none are left out, but notes of that are there of torch; make it anew",
         ),
         (trimmed(b"["), "TRIMMED.json: is no JSON"),
         (trimmed(b'{"a": "b"}'), "TRIMMED.json: expected a size in bytes for each path; make the image anew"),
+        (
+            trimmed(b'{"a": {"sha256": "0"}}'),
+            "TRIMMED.json: expected a size in bytes for each path; make the image anew",
+        ),
     ],
 )
 def test_what_cannot_be_told_is_an_error(changes: dict[str, Any], message: str) -> None:

@@ -106,6 +106,7 @@ def test_each_layer_is_told_of(tmp_path: Path) -> None:
         RECORD,
         f"{SITE}/a-1.dist-info/METADATA",
         f"{SITE}/a-1.dist-info/TRIMMED.json",
+        f"{SITE}/a-1.dist-info/PRUNED.json",
         "var/lib/dpkg/status",
         "var/lib/dpkg/status.d/base",
         "var/lib/dpkg/status.d/base.md5sums",

@@ -141,10 +141,13 @@ def test_a_report_shows_facts_and_findings(capsys: pytest.CaptureFixture[str]) -
 
 def test_the_table_of_trims_has_all_of_the_matrix_with_files_and_reason() -> None:
     (trim,) = make_matrix().trims
-    head, rule, first, every = markdown_trims((trim, replace(trim, versions=None))).splitlines()
+    head, rule, first, every, third = markdown_trims(
+        (trim, replace(trim, versions=None), replace(trim, cubins=True))
+    ).splitlines()
     assert rule.count("|") == head.count("|") == first.count("|")
-    assert first == "| torch | >=2.11 | `torch/lib/*.a` | 0.0 | nothing links to them |"
+    assert first == "| torch | >=2.11 | files | `torch/lib/*.a` | 0.0 | nothing links to them |"
     assert every.startswith("| torch | all |")
+    assert third == first.replace("| files |", "| cubins |")
 
 
 def test_the_table_of_records_says_whether_they_are_of_what_is_here() -> None:

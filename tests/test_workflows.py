@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.builders import real_matrix
+from tests.builders import real_files, real_matrix
 
 from sparkbake import cli
 from sparkbake.arguments import make_parser
@@ -401,6 +401,13 @@ def test_a_variable_that_names_no_cache_is_refused(tmp_path: Path, cache: str) -
     assert (done.returncode, done.stdout) == (1, "")
     assert f"::error::jobs.py: got the cache '{cache}', expected a repository as HOST/NAME" in done.stderr
     assert "correct the variable BUILD_CACHE, or remove it" in done.stderr
+
+
+def test_a_change_of_what_runs_in_builds_starts_one() -> None:
+    files = [path for path in real_files() if path.startswith("0.32.0-t5/sparkbake/")]
+    watched = WORKFLOWS["build.yml"]["on"]["push"]["paths"]
+    assert len(files) > 1
+    assert {f"src/{path.removeprefix('0.32.0-t5/')}" for path in files} <= set(watched)
 
 
 @pytest.mark.parametrize(("workflow", "job"), [("build.yml", "build"), ("publish.yml", "image")])

@@ -3,8 +3,9 @@
 The context holds requirements.txt (one file hash a package), installer.txt (uv itself, hashed), manifest.json for the
 image, runtime/ with files that it has by itself, and layers.json (`layers`: layer name to distribution names;
 `collisions`: paths below site-packages that several packages carry with different content, and whose the image keeps,
-if any; `trims`: files that the image does without). The result is /layers/<layer>/opt/venv/..., every file in exactly
-one of them; /layers/skeleton with the virtual environment itself and the CUDA folder, made of links into packages;
+if any; `trims`: files that the image does without, or cubins in them that a chip of `compute_capability` cannot load),
+and sparkbake/ with modules that know of cubins. The result is /layers/<layer>/opt/venv/..., every file in exactly one
+of them; /layers/skeleton with the virtual environment itself and the CUDA folder, made of links into packages;
 /layers/runtime; and /layers/manifest with what the image says of itself.
 """
 
@@ -26,12 +27,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sparkbake.devicecode import chip_number
+from sparkbake.errors import ImageError
+from sparkbake.pruning import prune
+
 VENV = Path("/opt/venv")
 CA = Path("/dev/sparkbake/ca.pem")
 INDEX = Path("/dev/sparkbake/index")
 INSTALLER = Path("/tmp/installer")  # noqa: S108  (of this build step alone)
 # Beside a package's RECORD, which still lists all that its wheel holds: what the image lacks of it.
 TRIMMED = "TRIMMED.json"
+# And which files are not as RECORD has them: path to what they are now, and how many bytes of cubins are gone.
+PRUNED = "PRUNED.json"
 # Below that a link spares nothing worth it.
 LEAST_LINKED_BYTES = 65536
 STARTED = time.monotonic()
@@ -52,7 +59,8 @@ def main() -> None:
     kept = sorted({rule["keep"] for rule in asked["collisions"] if rule["keep"] in installed})
     install(options.context, options.platform, kept)
     owners = deal(asked["layers"], asked["collisions"])
-    trim(asked["trims"], owners)
+    trim([one for one in asked["trims"] if not one["cubins"]], owners)
+    prune_code([one for one in asked["trims"] if one["cubins"]], owners, chip_number(asked["compute_capability"]))
     link_copies(owners)
     move(owners, options.output)
     move(dict.fromkeys(skeleton, "skeleton"), options.output)
@@ -163,15 +171,15 @@ def deal(layers: dict[str, list[str]], collisions: list[dict[str, str | None]]) 
 
 def trim(trims: list[dict[str, Any]], owners: dict[Path, str]) -> None:
     """Remove what trims name, and write down beside each package's RECORD what it lacks, with sizes in bytes."""
-    packages = sorted({rule["package"] for rule in trims})
-    others = carried_by_others(set(packages))
-    for package in packages:
+    known = carriers()
+    for package in sorted({rule["package"] for rule in trims}):
         info, files = files_of(package)
         removed: dict[Path, int] = {}
         for rule in (one for one in trims if one["package"] == package):
             gone = matching(files - set(removed), rule)
-            if shared := [path for path in gone if path in others]:
-                fail(f"trimming {package} would remove {shared[0]}, which {others[shared[0]]} carries, too")
+            if shared := [path for path in gone if known[path] != {package}]:
+                others = " and ".join(sorted(known[shared[0]] - {package}))
+                fail(f"trimming {package} would remove {shared[0]}, which {others} carries, too")
             sizes = {path: path.stat().st_size for path in gone}
             saved, least = sum(sizes.values()), rule["saves_bytes"]
             if saved < least:
@@ -187,15 +195,51 @@ def trim(trims: list[dict[str, Any]], owners: dict[Path, str]) -> None:
             del owners[path]
 
 
-def carried_by_others(packages: set[str]) -> dict[Path, str]:
-    """Path to the package that carries it, of all but some packages."""
-    infos = {info: name_of(info) for info in site_packages().glob("*.dist-info")}
-    return {
-        path: name
-        for info, name in infos.items()
-        if name not in packages
-        for path, _digest in record(site_packages(), info)
-    }
+def prune_code(trims: list[dict[str, Any]], owners: dict[Path, str], chip: int) -> None:
+    """Overwrite in the files that trims name the cubins a chip cannot load, and write down what the files are now."""
+    known = carriers()
+    for package in sorted({rule["package"] for rule in trims}):
+        info, files = files_of(package)
+        listed = dict(record(site_packages(), info))
+        pruned: dict[str, dict[str, Any]] = {}
+        for rule in (one for one in trims if one["package"] == package):
+            spared, least = 0, rule["saves_bytes"]
+            for path in matching(files, rule):
+                if others := " and ".join(sorted(known[path] - {package})):
+                    fail(f"pruning {package} would change {path}, which {others} carries, too")
+                if record_digest(path) != listed[path]:
+                    fail(f"{path} is not as the RECORD of {package} has it, before anything is pruned")
+                files.discard(path)
+                gone = overwrite(path, chip)
+                pruned[os.path.relpath(path, site_packages())] = {"sha256": content_of(path)[7:], "bytes": gone}
+                spared += gone
+            if spared < least:
+                fail(f"pruning {rule['paths']} of {package} saves {spared} bytes, expected {least} or more")
+            say(f"overwriting cubins of other chips in {rule['paths']} of {package}, {spared / 1e6:.1f} MB")
+        note = info / PRUNED
+        owners[note] = owners[info / "RECORD"]
+        note.write_text(json.dumps(pruned, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def overwrite(path: Path, chip: int) -> int:
+    """Prune a file; one without anything to prune is a fault of the matrix. Returns how many bytes are gone."""
+    try:
+        with path.open("r+b") as file:
+            gone = prune(os.path.relpath(path, site_packages()), file, chip)
+    except ImageError as err:
+        fail(str(err))
+    if not gone:
+        fail(f"trims in matrix.yaml: {path} has no cubin of another chip; mend or remove it")
+    return gone
+
+
+def carriers() -> dict[Path, set[str]]:
+    """Path to the packages that carry it."""
+    found: dict[Path, set[str]] = {}
+    for info in site_packages().glob("*.dist-info"):
+        for path, _digest in record(site_packages(), info):
+            found.setdefault(path, set()).add(name_of(info))
+    return found
 
 
 def files_of(package: str) -> tuple[Path, set[Path]]:
@@ -349,8 +393,8 @@ def add_runtime(source: Path, target: Path) -> None:
 
 def describe(manifest: Path, output: Path) -> None:
     """Put the manifest into a layer of its own, beside a list of all files that stand in no package's RECORD."""
-    ours = (output / "skeleton", output / "runtime")
-    own = [path for path in files_below(output) if path.name == TRIMMED or any(map(path.is_relative_to, ours))]
+    ours, notes = (output / "skeleton", output / "runtime"), (TRIMMED, PRUNED)
+    own = [path for path in files_below(output) if path.name in notes or any(map(path.is_relative_to, ours))]
     found = {"/".join(path.relative_to(output).parts[1:]): content_of(path) for path in own}
     place = output / "manifest/usr/share/sparkbake"
     place.mkdir(parents=True)

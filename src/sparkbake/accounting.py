@@ -61,7 +61,7 @@ def account(
         generated, removed: as in `rules.Rules`.
 
     Raises:
-        ImageError: a record is damaged: one of dpkg's, a RECORD, TRIMMED.json or files.json.
+        ImageError: a record is damaged: one of dpkg's, a RECORD, TRIMMED.json, PRUNED.json or files.json.
     """
     seen, real = survey.seen, resolver(survey.seen)
     system = os_part(survey, real)

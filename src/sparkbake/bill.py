@@ -67,7 +67,7 @@ class Component:
         wheel: the file that was installed, and its hash; None of a package of the operating system, and of what is
             compiled.
         maintainer: "Name <address>", of a package of the operating system.
-        trimmed: what files of it the image lacks, in words; None when it has all.
+        trimmed: what of it the image lacks, files or cubins, in words; None when it has all.
     """
 
     purl: str

@@ -17,6 +17,7 @@ from sparkbake.model import Component, Pairs, Target, Trim
 from sparkbake.moe import is_shipped
 from sparkbake.moecheck import check_config
 from sparkbake.paths import below_site
+from sparkbake.pruned import is_among, judge_pruned
 from sparkbake.rules import CodeRule, FileRule, Rules
 from sparkbake.sourcemodel import SourceTarget
 from sparkbake.surveyed import Survey
@@ -55,7 +56,6 @@ def examine(
     trims: Sequence[Trim],
     components: Sequence[Component],
     label_prefix: str,
-    compute_capability: str,
 ) -> Examined:
     """Look for everything that is wrong with an image.
 
@@ -64,12 +64,11 @@ def examine(
         os_packages: name to version of the packages that its base consists of; None where that is not locked.
         trims: of the matrix, whether the image is trimmed or not.
         label_prefix: of the labels with versions, "org.example".
-        compute_capability: of the chip, "12.1".
 
     Raises:
         ImageError: what the image says of its own files is damaged.
     """
-    inventory = inventory_of(survey, compute_capability=compute_capability)
+    inventory = inventory_of(survey, compute_capability=target.compute_capability)
     accounts = account(
         survey,
         collisions=target.collisions,
@@ -86,6 +85,7 @@ def examine(
         *_modes(survey, target),
         *accounts.findings,
         *_device_code(inventory, rules, trims, release),
+        *judge_pruned(survey, inventory, target.tag, target.trims),
         *duplicates(libraries),
         *_build_ids(survey, target, components, label_prefix),
         *missing_ptxas(assemblers),
@@ -163,9 +163,9 @@ def _device_code(inventory: Inventory, rules: Rules, trims: Sequence[Trim], rele
     Args:
         trims: of the matrix; what they name is there in images that were built with --no-trim, and needs no rule.
     """
-    trimmed = [(one.package, path) for one in trims for path in one.paths]
+    trimmed = [(one.package, path) for one in trims if not one.cubins for path in one.paths]
     about = [one for one in rules.code if one.versions is None or admits(one.versions, release)]
-    files = [one for one in inventory.files if not _is_among(one.package, below_site(one.path), trimmed)]
+    files = [one for one in inventory.files if not is_among(one.package, below_site(one.path), trimmed)]
     yield from judge_code(files, about, rules.least)
     worse = [below_site(one.path) for one in files if not _is_as_good(one.verdict, rules.least)]
     used = {path for one in about for path in one.paths for below in worse if fnmatchcase(below, path)}
@@ -214,10 +214,6 @@ def judge_unread(inventory: Inventory) -> Iterator[Finding]:
             expected="an ELF file that can be read",
             remedy="if its package has it so, tell us; else build the image anew",
         )
-
-
-def _is_among(package: str, path: str, trimmed: Sequence[tuple[str, str]]) -> bool:
-    return any(package == of and fnmatchcase(path, pattern) for of, pattern in trimmed)
 
 
 def _is_as_good(verdict: Verdict, least: Verdict) -> bool:

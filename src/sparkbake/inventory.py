@@ -31,6 +31,9 @@ class DeviceFile:
     verdict: Verdict
     containers: tuple[tuple[Verdict, int], ...]
     unlisted: int
+    emptied: tuple[Tally, ...]
+    lost: tuple[Tally, ...]
+    foreign: tuple[Tally, ...]
     sass: tuple[Tally, ...]
     ptx: tuple[Tally, ...]
     other: tuple[Tally, ...]
@@ -92,6 +95,9 @@ def _files(survey: Survey) -> Iterator[DeviceFile]:
                 verdict=code.verdict,
                 containers=code.containers,
                 unlisted=code.unlisted,
+                emptied=code.emptied,
+                lost=code.lost,
+                foreign=code.foreign,
                 sass=code.sass,
                 ptx=code.ptx,
                 other=code.other,

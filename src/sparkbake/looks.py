@@ -118,8 +118,9 @@ def examine_image(project: Project, planned: Planned, survey: Survey) -> Examine
         ImageError: what the image says of its own files is damaged.
     """
     matrix = project.matrix
-    prefix, capability = matrix.project.label_prefix, matrix.chip.compute_capability
+    prefix = matrix.project.label_prefix
     if isinstance(planned, CompiledImage):
+        capability = matrix.chip.compute_capability
         return examine_compiled(survey, planned, rules=matrix.rules, label_prefix=prefix, compute_capability=capability)
     context = project.contexts(Plan(targets=(planned,)))[planned.name]
     return examine(
@@ -131,7 +132,6 @@ def examine_image(project: Project, planned: Planned, survey: Survey) -> Examine
         trims=trims_of(planned.environment, matrix.trims),
         components=matrix.components,
         label_prefix=prefix,
-        compute_capability=capability,
     )
 
 

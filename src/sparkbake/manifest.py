@@ -43,7 +43,7 @@ def _body(target: Target, context: Mapping[str, str]) -> dict[str, Any]:
         "platform": target.platform,
         "labels": dict(target.labels),
         "layers": {one.name: [wheel.name for wheel in one.wheels] for one in target.layers},
-        "trims": [{"package": one.package, "paths": list(one.paths)} for one in target.trims],
+        "trims": [{"package": one.package, "paths": list(one.paths), "cubins": one.cubins} for one in target.trims],
         # No row of the wheels strategy changes a source.
         "patches": [],
         "moe_configs": sorted(PurePosixPath(path).name for path in context if path.startswith(f"{_MOE_CONFIGS}/")),

@@ -225,6 +225,7 @@ def _trim(fields: Fields) -> Trim:
         package=fields.text("package", pattern=r"[a-z0-9]+(-[a-z0-9]+)*", expected="a normalised package name"),
         versions=fields.text_or_none("versions", pattern=".+", expected="a PEP 440 specifier such as >=4.56,<5"),
         paths=fields.texts("paths", pattern=r"[^/\s]\S*", expected="a path below site-packages"),
+        cubins=fields.flag("cubins"),
         saves_bytes=_bytes(fields, "saves_bytes"),
         imports=fields.texts("imports", pattern=module, expected="a Python module"),
         reason=fields.text("reason"),

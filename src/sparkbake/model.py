@@ -126,18 +126,20 @@ class Collision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trim:
-    """Files of a package that the chip can never run or use, which images do without.
+    """What of a package the chip can never run or use, which images do without: files, or cubins in them.
 
     Attributes:
         versions: PEP 440 specifier of the package's versions it is about; None for all.
         paths: below site-packages, shell patterns whose `*` crosses folders; each must match in every image.
-        saves_bytes: what it spares on disk, at least, in every image it is about; the build measures it.
+        cubins: whether the files stay, but for cubins that the chip cannot load; see pruning.
+        saves_bytes: at least, in every image it is about; the build measures it. Cubins spare nothing on disk.
         imports: modules that must still import, since they use what is left.
     """
 
     package: str
     versions: str | None
     paths: tuple[str, ...]
+    cubins: bool
     saves_bytes: int
     imports: tuple[str, ...]
     reason: str
@@ -380,6 +382,7 @@ class Target:
     base_digest: str
     apt_snapshot: str | None
     os_packages: tuple[str, ...]
+    compute_capability: str
     jit_arch: str
     source_date_epoch: int
     environment: Environment

@@ -238,12 +238,13 @@ def _trims(notes: Notes) -> Iterator[str]:
     if not notes.trims:
         yield "Nothing."
         return
-    total = sum(one.saves_bytes for one in notes.trims)
-    yield f"What a GB10 never uses, at least {mb(total)} MB on disk:"
+    files, cubins = (sum(one.saves_bytes for one in notes.trims if one.cubins is kind) for kind in (False, True))
+    zeroed = f", and cubins of at least {mb(cubins)} MB, overwritten with zeros" if cubins else ""
+    yield f"What a GB10 never uses: files of at least {mb(files)} MB on disk{zeroed}:"
     yield ""
     yield from table(
-        ("package", "MB on disk", "why"),
-        [(one.package, mb(one.saves_bytes), one.reason) for one in notes.trims],
+        ("package", "what", "MB", "why"),
+        [(one.package, "cubins" if one.cubins else "files", mb(one.saves_bytes), one.reason) for one in notes.trims],
     )
 
 

@@ -60,7 +60,7 @@ def attribution(layers: Sequence[LayerContents]) -> dict[tuple[str, str], str]:
     """The one package of every entry: layer digest and path to name.
 
     Of several distributions that claim a path, the first by name with its RECORD in the same layer has it, else the
-    first by name at all. What stands beside a RECORD is of its distribution, too (TRIMMED.json of recipes/scripts/
+    first by name at all. What stands beside a RECORD is of its distribution, too (the notes of recipes/scripts/
     layout.py). All else is of the pseudo package "(<group>)" of its layer.
 
     Raises:

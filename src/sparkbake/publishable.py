@@ -126,7 +126,7 @@ def objections(one: Candidate, present: Named | None = None) -> Iterator[str]:
         return
     said, planned = one.trimmed
     if said != planned:
-        yield f"its label says that it lacks files of '{said}', expected '{planned}'; run {one.build} without --no-trim"
+        yield f"its label says that '{said}' is trimmed, expected '{planned}'; run {one.build} without --no-trim"
         return
     unverified = tuple(_unverified(one, one.image.digest))
     yield from unverified or _unexplained(one, one.image.digest)

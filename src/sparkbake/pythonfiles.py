@@ -6,6 +6,7 @@ Spec: https://packaging.python.org/en/latest/specifications/recording-installed-
 import base64
 import csv
 import posixpath
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,6 +22,9 @@ from sparkbake.versions import normalise
 
 # Beside a RECORD, which lists all that the wheel holds: what recipes/scripts/layout.py left out, path to size in bytes.
 _TRIMMED = "TRIMMED.json"
+# Which files it changed, by overwriting cubins: path to {"sha256": of the file as it is, "bytes": overwritten}.
+_PRUNED = "PRUNED.json"
+_HEX = re.compile("[0-9a-f]{64}")
 # Beside RECORD itself: by the specification these need no digest, and neither does compiled bytecode.
 _UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
@@ -32,7 +36,7 @@ class Distribution:
     Attributes:
         name: normalised.
         site: the folder site-packages that it is in.
-        rows: of RECORD: path, and "sha256:" + 64 hex digits or "" without one.
+        rows: of RECORD: path, and "sha256:" + 64 hex digits or "" without one; of a pruned file as it is pruned.
         unhashed: path to what RECORD has in place of a SHA-256 that should be there.
         trimmed: what was left out.
     """
@@ -44,6 +48,48 @@ class Distribution:
     trimmed: frozenset[str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrunedFile:
+    """What a PRUNED.json says of a file.
+
+    Attributes:
+        path: of the image, but for links on the way.
+        content: "sha256:" + 64 hex digits of the file as it is.
+        gone_bytes: of cubins that are overwritten; more than 0.
+    """
+
+    path: str
+    content: str
+    gone_bytes: int
+
+
+def pruned_files(texts: Mapping[str, bytes], note: str) -> Iterator[PrunedFile]:
+    """What one PRUNED.json says; nothing where there is none.
+
+    Args:
+        texts: path to content.
+        note: its path.
+
+    Raises:
+        ImageError: it is no JSON object, or does not say of each file what it should.
+    """
+    site = posixpath.dirname(posixpath.dirname(note))
+    for path, said in (parse_json(note, texts[note]) if note in texts else {}).items():
+        facts = said if isinstance(said, dict) else {}
+        digest, gone = str(facts.get("sha256")), facts.get("bytes")
+        # True is an int, too.
+        if not _HEX.fullmatch(digest) or type(gone) is not int or gone <= 0:
+            raise ImageError(
+                f"{note}: {path}: got {said!r}, expected the sha256 of the file, 64 hex digits, and bytes, more than 0"
+            )
+        yield PrunedFile(path=posixpath.normpath(f"{site}/{path}"), content=f"sha256:{digest}", gone_bytes=gone)
+
+
+def is_pruned_note(path: str) -> bool:
+    """Whether a file of an image is a PRUNED.json."""
+    return path.endswith(f".dist-info/{_PRUNED}")
+
+
 def read_distribution(texts: Mapping[str, bytes], record: str, real: Callable[[str], str]) -> Distribution:
     """What is known of the package with a RECORD.
 
@@ -53,15 +99,16 @@ def read_distribution(texts: Mapping[str, bytes], record: str, real: Callable[[s
         real: claims.resolver.
 
     Raises:
-        ImageError: RECORD is no CSV in UTF-8, or TRIMMED.json is no JSON object.
+        ImageError: RECORD is no CSV in UTF-8, or TRIMMED.json or PRUNED.json is not as it should be.
     """
     info = posixpath.dirname(record)
     site = posixpath.dirname(info)
+    pruned = {real(one.path): one.content for one in pruned_files(texts, f"{info}/{_PRUNED}")}
     rows, unhashed = [], []
     for row, digest in _rows(record, record_text(texts[record], record)):
         path = real(posixpath.join("/", site, row).lstrip("/"))
         content = _sha256(digest)
-        rows.append((path, content))
+        rows.append((path, pruned.get(path, content)))
         may_lack = path.endswith(".pyc") or path in [f"{info}/{name}" for name in _UNHASHED]
         if not content and (digest or not may_lack):
             unhashed.append((path, digest or "no digest"))

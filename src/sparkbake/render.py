@@ -12,6 +12,8 @@ from sparkbake.model import ContextFile, ImageLock, Target, Wheel
 
 _TEMPLATE = "vllm-wheels.Dockerfile.j2"
 _SCRIPTS = ("layout.py", "os-packages.sh")
+# What layout.py takes from this project; see pruning.
+_MODULES = ("devicecode", "elf", "errors", "fatbin", "pruning")
 
 
 def render_target(
@@ -36,10 +38,15 @@ def render_target(
         "installer.txt": requirements(target.installer),
         "layers.json": layers_json(target),
         **{name: (recipes / "scripts" / name).read_text(encoding="utf-8") for name in _SCRIPTS},
+        **{f"sparkbake/{name}.py": _source(name) for name in _MODULES},
         **{str(one.path): one.content for one in runtime},
     }
     files["manifest.json"] = manifest_json(target, files)
     return tuple(ContextFile(path=PurePosixPath(path), content=text) for path, text in sorted(files.items()))
+
+
+def _source(module: str) -> str:
+    return (Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")
 
 
 def _templates(recipes: Path) -> Templates:
@@ -65,5 +72,14 @@ def layers_json(target: Target) -> str:
     layers = {one.name: [wheel.name for wheel in one.wheels] for one in target.layers}
     collisions = [{"path": one.path, "keep": one.keep} for one in target.collisions]
     # Without the reason: wording is not what an image is built from.
-    trims = [{"package": one.package, "paths": one.paths, "saves_bytes": one.saves_bytes} for one in target.trims]
-    return json.dumps({"layers": layers, "collisions": collisions, "trims": trims}, indent=2) + "\n"
+    trims = [
+        {"package": one.package, "paths": one.paths, "cubins": one.cubins, "saves_bytes": one.saves_bytes}
+        for one in target.trims
+    ]
+    asked = {
+        "compute_capability": target.compute_capability,
+        "layers": layers,
+        "collisions": collisions,
+        "trims": trims,
+    }
+    return json.dumps(asked, indent=2) + "\n"

@@ -119,6 +119,7 @@ def _target(
         base_digest=frozen.digest,
         apt_snapshot=frozen.apt_snapshot,
         os_packages=tuple(sorted(matrix.os_packages)),
+        compute_capability=matrix.chip.compute_capability,
         jit_arch=matrix.chip.jit_arch,
         source_date_epoch=lock.source_date_epoch,
         environment=environment,

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.metadata import RawMetadata, parse_email
@@ -26,7 +27,11 @@ Info = tuple[str, str, str]  # name, version, file
 
 # The distribution whose commit and repository the labels name.
 _BUILT = "vllm"
-_INFO = re.compile(r"(?:.+/)?(?:site|dist)-packages/([^/]+)-([^-/]+)\.dist-info/(METADATA|TRIMMED\.json)")
+_INFO = re.compile(r"(?:.+/)?(?:site|dist)-packages/([^/]+)-([^-/]+)\.dist-info/(METADATA|TRIMMED\.json|PRUNED\.json)")
+_LACKS = {
+    "TRIMMED.json": "files of the wheel that the image lacks",
+    "PRUNED.json": "files whose cubins of other chips are overwritten with zeros",
+}
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _ADDRESS = re.compile(r"https?:[/]{2}[^\s#]+")
@@ -96,7 +101,7 @@ def of_wheel(survey: Survey, wheel: Wheel, infos: Mapping[Info, str], patches: S
     """
     key = (wheel.name, canonicalize_version(wheel.version))
     metadata = infos.get((*key, "METADATA"))
-    trimmed = infos.get((*key, "TRIMMED.json"))
+    notes = [(infos[*key, name], told) for name, told in _LACKS.items() if (*key, name) in infos]
     said = parse_email(survey.texts[metadata])[0] if metadata else {}
     return Component(
         purl=purl("pypi", wheel.name, wheel.version),
@@ -108,7 +113,7 @@ def of_wheel(survey: Survey, wheel: Wheel, infos: Mapping[Info, str], patches: S
         maintainer=None,
         origin=_origin(survey) if wheel.name == _BUILT else None,
         patches=tuple(sorted((one for one in patches if one.component == wheel.name), key=lambda one: one.file)),
-        trimmed=_lack(trimmed, survey.texts[trimmed]) if trimmed else None,
+        trimmed="; ".join(_lack(path, survey.texts[path], told) for path, told in notes) or None,
     )
 
 
@@ -163,7 +168,7 @@ def _check_trimmed(survey: Survey, found: Collection[str], key: str) -> None:
     if said != found:
         raise ImageError(
             f"{survey.image}: the label {key} says that files of {', '.join(sorted(said)) or NONE} are left out, but "
-            f"TRIMMED.json is there of {', '.join(sorted(found)) or NONE}; make it anew"
+            f"notes of that are there of {', '.join(sorted(found)) or NONE}; make it anew"
         )
 
 
@@ -236,7 +241,7 @@ def _distribution(survey: Survey) -> Distribution:
 
 
 def infos_of(texts: Iterable[str]) -> dict[Info, str]:
-    """Path of each METADATA and TRIMMED.json of an installed distribution; of two for one version, the first."""
+    """Path of each METADATA, TRIMMED.json and PRUNED.json of a distribution; of two for one version, the first."""
     found: dict[Info, str] = {}
     for path in sorted(texts):
         if match := _INFO.fullmatch(path):
@@ -245,12 +250,13 @@ def infos_of(texts: Iterable[str]) -> dict[Info, str]:
     return found
 
 
-def _lack(path: str, content: bytes) -> str:
-    """What TRIMMED.json of recipes/scripts/layout.py says, path to bytes, in few words."""
-    sizes = parse_json(path, content).values()
+def _lack(path: str, content: bytes, told: str) -> str:
+    """What a note of recipes/scripts/layout.py says, path to bytes or to an object with bytes, in few words."""
+    said = parse_json(path, content).values()
+    sizes: list[Any] = [one.get("bytes") if isinstance(one, dict) else one for one in said]
     if not all(isinstance(one, int) for one in sizes):
         raise ImageError(f"{path}: expected a size in bytes for each path; make the image anew")
-    return f"files of the wheel that the image lacks: {len(sizes)}, of {sum(sizes)} bytes in all"
+    return f"{told}: {len(sizes)}, of {sum(sizes)} bytes in all"
 
 
 def licence_of(said: RawMetadata) -> Licence | None:

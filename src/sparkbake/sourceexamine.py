@@ -24,6 +24,7 @@ from sparkbake.inventory import inventory_of
 from sparkbake.libraries import duplicates, missing_ptxas, runtime_libraries, which_ptxas
 from sparkbake.linkage import Linkage, unresolved
 from sparkbake.paths import below_site
+from sparkbake.pruned import judge_pruned
 from sparkbake.rules import Rules
 from sparkbake.sourceimage import CompiledImage
 from sparkbake.surveyed import Survey
@@ -67,6 +68,7 @@ def examine_compiled(
         *judge_packages(survey, target, image.packages),
         *judge_os_packages(survey, target.tag, image.os_packages, None),
         *judge_torch(survey, target),
+        *judge_pruned(survey, inventory, target.tag, ()),
         *_nccl(survey, image),
         *duplicates([one for one in libraries if not one.stem.startswith("libnccl.so")]),
         *missing_ptxas(assemblers),

@@ -4,14 +4,14 @@ import hashlib
 import posixpath
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import IO
 
 from sparkbake.delta import layer_names
-from sparkbake.devicecode import best_verdict, chip_number, tallies, verdicts_of
+from sparkbake.devicecode import best_verdict, chip_number, tallies, verdict_of, verdicts_of
 from sparkbake.dynamic import read_dynamic
 from sparkbake.elf import MAGIC, build_id, read_elf
 from sparkbake.errors import ImageError
@@ -29,7 +29,7 @@ _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 # What says something of other files: Python's and dpkg's records, the image's own, tuning files, where libraries are.
 _TEXT = re.compile(
-    r".*\.dist-info/(?:RECORD|TRIMMED\.json|METADATA)"
+    r".*\.dist-info/(?:RECORD|TRIMMED\.json|PRUNED\.json|METADATA)"
     r"|var/lib/dpkg/(?:status(?:\.d/[^/]+)?|diversions|alternatives/[^/]+|info/[^/]+\.(?:list|md5sums))"
     r"|usr/share/sparkbake/[^/]+"
     r"|(?:usr/lib|etc)/os-release"
@@ -163,6 +163,7 @@ def _binary(entry: Entry, file: IO[bytes], chip: int) -> Binary:
     for section in elf.named(*SECTIONS):
         where = f"{entry.path}: section '{section.name}'"
         containers += read_containers(where, file, offset=section.offset, size_bytes=section.size_bytes)
+    listed = tuple(piece for one in containers for piece in one)
     unlisted = tuple(find_containers(entry.path, file, elf))
     containers += unlisted
     return Binary(
@@ -170,24 +171,36 @@ def _binary(entry: Entry, file: IO[bytes], chip: int) -> Binary:
         machine=elf.machine,
         build_id=build_id(entry.path, file, elf),
         dynamic=None if cubin else read_dynamic(entry.path, file, elf),
-        code=_code(containers, chip, is_cubin=cubin is not None, unlisted=len(unlisted)),
+        code=_code(containers, listed, chip, is_cubin=cubin is not None, unlisted=len(unlisted)),
     )
 
 
-def _code(containers: list[tuple[Piece, ...]], chip: int, *, is_cubin: bool, unlisted: int) -> Code | None:
+def _code(
+    containers: list[tuple[Piece, ...]], listed: Iterable[Piece], chip: int, *, is_cubin: bool, unlisted: int
+) -> Code | None:
     pieces = [piece for one in containers for piece in one]
     if not pieces:
         return None
     verdicts = verdicts_of(containers, chip)
+    left = [one for one in pieces if not one.is_emptied]
+    gone = [one for one in pieces if one.is_emptied and one.kind != "other"]
     return Code(
         is_cubin=is_cubin,
         verdict=best_verdict(verdict for verdict, _count in verdicts),
         containers=verdicts,
         unlisted=unlisted,
-        sass=tallies(one for one in pieces if one.kind == "sass"),
-        ptx=tallies(one for one in pieces if one.kind == "ptx"),
+        emptied=tallies(gone),
+        lost=tallies(one for one in gone if _loads(one, chip)),
+        foreign=tallies(one for one in listed if one.kind == "sass" and not one.is_emptied and not _loads(one, chip)),
+        sass=tallies(one for one in left if one.kind == "sass"),
+        ptx=tallies(one for one in left if one.kind == "ptx"),
         other=tallies(one for one in pieces if one.kind == "other"),
     )
+
+
+def _loads(piece: Piece, chip: int) -> bool:
+    """Whether a chip could load what a piece was compiled to, were it there."""
+    return verdict_of(replace(piece, is_emptied=False), chip) != "none"
 
 
 # ---- layers on top of each other: https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts

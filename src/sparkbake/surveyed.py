@@ -41,13 +41,19 @@ class Code:
         containers: verdict and how many containers have it, best first, without those that have neither SASS nor PTX; a
             cubin counts as one.
         unlisted: how many of all its containers stand where cuobjdump does not look: fatbin.find_containers.
-        sass, ptx, other: by architecture, the lowest first.
+        emptied: SASS and PTX in whose place zeros stand: see pruning.
+        lost: what of it the chip could have loaded.
+        foreign: SASS that the chip cannot load and is not overwritten, where pruning looks.
+        sass, ptx, other: what there is, by architecture, the lowest first.
     """
 
     is_cubin: bool
     verdict: Verdict
     containers: tuple[tuple[Verdict, int], ...]
     unlisted: int
+    emptied: tuple[Tally, ...]
+    lost: tuple[Tally, ...]
+    foreign: tuple[Tally, ...]
     sass: tuple[Tally, ...]
     ptx: tuple[Tally, ...]
     other: tuple[Tally, ...]

@@ -69,11 +69,12 @@ def markdown_images(rows: Sequence[Row]) -> str:
 
 def markdown_trims(trims: Sequence[Trim]) -> str:
     """The table of what images do without, made from the matrix."""
-    lines = ["| package | versions | files | spares at least, MB on disk | why |", "|---|---|---|---|---|"]
+    lines = ["| package | versions | what | of | spares at least, MB | why |", "|---|---|---|---|---|---|"]
     for one in trims:
         files = ", ".join(f"`{path}`" for path in one.paths)
         spared = f"{one.saves_bytes / 1e6:.1f}"
-        lines.append(f"| {one.package} | {one.versions or 'all'} | {files} | {spared} | {one.reason} |")
+        what = "cubins" if one.cubins else "files"
+        lines.append(f"| {one.package} | {one.versions or 'all'} | {what} | {files} | {spared} | {one.reason} |")
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ import json
 import posixpath
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from sparkbake.findings import Finding, of_build
@@ -19,13 +19,19 @@ from sparkbake.surveyed import Survey
 from sparkbake.versions import normalise, same_version
 
 # Of the environment; OS packages have theirs in dist-packages.
-_INFO = re.compile(r"(.*/site-packages)/([^/]+)-([^-/]+)\.dist-info/(RECORD|TRIMMED\.json)")
+_INFO = re.compile(r"(.*/site-packages)/([^/]+)-([^-/]+)\.dist-info/(RECORD|TRIMMED\.json|PRUNED\.json)")
 # Keys of a config that are no setting of a recipe: labels are looked at by themselves, and the other is how Docker
 # writes CMD down.
 _OTHERWISE = {"Labels", "ArgsEscaped"}
 # What `verify` says of a package, too, when it has run the image's programs.
 _NANOSECONDS = {"s": 10**9, "m": 60 * 10**9}
-_WHOLE, _TRIMMED = "whole", "some files are left out"
+_WHOLE = "whole"
+# What recipes/scripts/layout.py notes beside a RECORD: whether of cubins, and in words what is done to a package, to a
+# file of it, and else not.
+_NOTES = {
+    "TRIMMED.json": (False, "some files are left out", "left out", "there"),
+    "PRUNED.json": (True, "cubins of other chips are overwritten", "pruned", "not pruned"),
+}
 
 
 def judge_words(survey: Survey, target: Target, context: Mapping[str, str], label_prefix: str) -> Iterator[Finding]:
@@ -41,6 +47,7 @@ def judge_words(survey: Survey, target: Target, context: Mapping[str, str], labe
     yield from judge_said(survey, target, context, label_prefix)
     yield from judge_settings(survey, target, settings(context["Dockerfile"]))
     yield from judge_packages(survey, target, {one.name: one.version for one in target.environment.wheels})
+    yield from _stray(survey, target)
     yield from _trims(survey, target)
 
 
@@ -198,34 +205,49 @@ def judge_packages(survey: Survey, target: Target | SourceTarget, locked: Mappin
 
 
 def _trims(survey: Survey, target: Target) -> Iterator[Finding]:
-    """The image lacks just the files that the plan trims: all that its patterns match, and no other."""
-    patterns: dict[str, list[str]] = {}
-    for one in target.trims:
-        patterns.setdefault(one.package, []).extend(one.paths)
-    lacking: dict[str, Iterator[Finding]] = {}
+    """The image lacks just what the plan trims: of all files that its patterns match, and of no other."""
+    for note, (cubins, done, of_file, otherwise) in _NOTES.items():
+        patterns: dict[str, list[str]] = {}
+        for one in (one for one in target.trims if one.cubins is cubins):
+            patterns.setdefault(one.package, []).extend(one.paths)
+        noted = _noted(survey, note)
+        for name in sorted({*patterns} ^ {*noted}):
+            shown, expected = (done, _WHOLE) if name in noted else (_WHOLE, done)
+            yield of_build("trim", name, tag=target.tag, found=shown, expected=expected)
+        for name in sorted({*patterns} & {*noted}):
+            record, gone = noted[name]
+            for path in sorted(_matching(survey, record, patterns[name]) ^ gone):
+                found, wanted = (of_file, f"{otherwise}, as no trim names it") if path in gone else (otherwise, of_file)
+                yield of_build("trim", path, tag=target.tag, found=found, expected=wanted)
+
+
+def _noted(survey: Survey, note: str) -> dict[str, tuple[str, set[str]]]:
+    """Package to the path of its RECORD, and the files that a note beside it names."""
+    found = {}
     for path, text in survey.texts.items():
-        found = _INFO.fullmatch(path)
-        if found and found[4] != "RECORD" and normalise(found[2]) in patterns:
+        if (match := _INFO.fullmatch(path)) and match[4] == note:
+            files = {posixpath.normpath(f"{match[1]}/{one}") for one in parse_json(path, text)}
+            found[normalise(match[2])] = (f"{posixpath.dirname(path)}/RECORD", files)
+    return found
+
+
+def _stray(survey: Survey, target: Target) -> Iterator[Finding]:
+    """A note stands beside a RECORD; `judge_packages` finds two of one package."""
+    for path in survey.texts:
+        if (match := _INFO.fullmatch(path)) and match[4] in _NOTES:
             record = f"{posixpath.dirname(path)}/RECORD"
-            whole = [posixpath.normpath(f"{found[1]}/{one}") for one in patterns[normalise(found[2])]]
-            gone = {posixpath.normpath(f"{found[1]}/{one}") for one in parse_json(path, text)}
-            lacking[normalise(found[2])] = _left_out(survey, target, record=record, patterns=whole, gone=gone)
-        elif found and found[4] != "RECORD":
-            lacking[normalise(found[2])] = iter(())
-    for name in sorted({*patterns} ^ {*lacking}):
-        shown, expected = (_TRIMMED, _WHOLE) if name in lacking else (_WHOLE, _TRIMMED)
-        yield of_build("trim", name, tag=target.tag, found=shown, expected=expected)
-    for name in sorted({*patterns} & {*lacking}):
-        yield from lacking[name]
+            if record not in survey.texts:
+                yield of_build("trim", path, tag=target.tag, found=f"no {record}", expected="a RECORD beside it")
 
 
-def _left_out(
-    survey: Survey, target: Target, *, record: str, patterns: Sequence[str], gone: Collection[str]
-) -> Iterator[Finding]:
-    """Where what is gone of a package is not just what patterns match of its RECORD, but for what is beside that."""
-    text = record_text(survey.texts.get(record, b""), record)
-    listed = {path for path in recorded(record, text) if not path.startswith(f"{posixpath.dirname(record)}/")}
-    named = {path for path in listed if any(fnmatchcase(path, pattern) for pattern in patterns)}
-    for path in sorted(named ^ {*gone}):
-        shown, expected = ("left out", "there, as no trim names it") if path in gone else ("there", "left out")
-        yield of_build("trim", path, tag=target.tag, found=shown, expected=expected)
+def _matching(survey: Survey, record: str, patterns: Sequence[str]) -> set[str]:
+    """What patterns of paths below site-packages match of a RECORD, but for what is beside that."""
+    info = posixpath.dirname(record)
+    site = posixpath.dirname(info)
+    whole = [posixpath.normpath(f"{site}/{one}") for one in patterns]
+    listed = recorded(record, record_text(survey.texts.get(record, b""), record))
+    return {
+        path
+        for path in listed
+        if not path.startswith(f"{info}/") and any(fnmatchcase(path, pattern) for pattern in whole)
+    }

@@ -3,11 +3,15 @@
 The tools are the newest on the index, so that a new form of the format is known here first.
 """
 
+import hashlib
 import re
 import shutil
+import subprocess
+import tempfile
 import tomllib
 import zipfile
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,7 +21,9 @@ from tests.builders import real_plan
 
 from sparkbake import process
 from sparkbake.elf import is_elf, read_elf
-from sparkbake.fatbin import SECTIONS, Code, cubin_code, read_containers
+from sparkbake.fatbin import SECTIONS, Code, cubin_code, read_containers, read_payloads
+from sparkbake.model import Trim
+from sparkbake.pruning import prune
 from sparkbake.remote import RemoteFile
 
 pytestmark = pytest.mark.network
@@ -33,6 +39,8 @@ MEMBERS = (
     ("cupy-cuda13x", r"cupy/cuda/cub\..*\.so"),
     ("nvidia-curand", r"nvidia/cu13/lib/libcurand\.so\.10"),
 )
+RUN_HERE = ("sm_120", "sm_120f", "sm_121", "sm_121a", "sm_121f")
+PRUNED = tuple(one for one in TARGET.trims if one.cubins)
 ARCHITECTURES = ("75", "80", "89", "90", "90a", "100", "100a", "100f", "120", "120a", "120f", "121", "121a", "121f")
 PTX = ".version 9.0\n.target sm_{}\n.address_size 64\n.visible .entry k(.param .u64 p) {{ ret; }}\n"
 
@@ -50,13 +58,14 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def urls() -> dict[str, str]:
     """Wheel to where the index has it."""
     wheels = {one.name: one for one in TARGET.environment.wheels}
-    wanted = {f"{name}=={wheels[name].version}" for name, _pattern in MEMBERS}
+    names = {*(name for name, _pattern in MEMBERS), *(one.package for one in PRUNED)}
+    wanted = {f"{name}=={wheels[name].version}" for name in names}
     argv = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--no-deps", "--format", "pylock.toml"]
     argv += ["--python-platform", "aarch64-manylinux_2_40", "--python-version", TARGET.environment.python]
     lock = tomllib.loads(process.run([*argv, "-"], timeout_s=300, stdin="\n".join(sorted(wanted))))
     found = [wheel["url"] for package in lock["packages"] for wheel in package.get("wheels", [])]
     by_file = {unquote(url.rpartition("/")[2]): url for url in found}
-    return {name: by_file[wheels[name].file] for name, _pattern in MEMBERS}
+    return {name: by_file[wheels[name].file] for name in names}
 
 
 def ours(path: Path) -> Counter[str]:
@@ -99,6 +108,56 @@ def test_a_real_library(package: str, pattern: str, urls: dict[str, str], tools:
             found = ours(place)
             assert found == theirs(place, tools)
             assert found
+
+
+@pytest.mark.parametrize("trim", PRUNED, ids=[f"{one.package}-{one.paths[0]}" for one in PRUNED])
+def test_a_real_library_without_the_cubins_of_other_chips(
+    trim: Trim, urls: dict[str, str], tools: Path, tmp_path: Path
+) -> None:
+    """What can run is as it was, and NVIDIA's tool finds it so; the matrix says right how much is gone."""
+    gone = 0
+    with zipfile.ZipFile(RemoteFile(urls[trim.package])) as wheel:
+        members = [one for one in wheel.infolist() if any(fnmatchcase(one.filename, path) for path in trim.paths)]
+        assert members
+        for member in members:
+            place = tmp_path / "lib.so"
+            with wheel.open(member) as source, place.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            whole, kept = pieces(place), for_chip(place, tools)
+            with place.open("r+b") as file:
+                size = prune(member.filename, file, 121)
+            left = pieces(place)
+            assert [code.name for code, _content in left] == [code.name for code, _content in whole]
+            for (before, content), (after, now) in zip(whole, left, strict=True):
+                stays = before.kind != "sass" or before.name in RUN_HERE
+                assert (now == content) is stays
+                assert after.is_emptied is not stays
+            names = {code.name for code, _content in whole}
+            assert bool(kept) is not names.isdisjoint(("sm_120", "sm_120f"))
+            # It ends at the first of its architecture that is overwritten, and sm_120a is of sm_120 to it.
+            if "sm_120a" not in names:
+                assert for_chip(place, tools) == kept
+            gone += size
+    assert gone >= trim.saves_bytes
+
+
+def pieces(path: Path) -> list[tuple[Code, str]]:
+    """Each piece of device code, and the digest of its payload."""
+    found = []
+    with path.open("rb") as file:
+        for code, at in list(read_payloads("it", file, read_elf("it", file))):
+            assert at is not None
+            file.seek(at)
+            found.append((code, hashlib.sha256(file.read(code.stored_bytes)).hexdigest()))
+    return found
+
+
+def for_chip(path: Path, tools: Path) -> dict[str, str]:
+    """Digest of each cubin of sm_120 that cuobjdump finds; it fails where there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        argv: list[str | Path] = [tools / "cuobjdump", "-arch", "sm_120", "--extract-elf", "all", path]
+        subprocess.run(argv, cwd=folder, capture_output=True, check=False)
+        return {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in Path(folder).iterdir()}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

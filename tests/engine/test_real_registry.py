@@ -234,7 +234,7 @@ def test_what_is_packed_or_trimmed_otherwise_is_refused(checkout: Checkout, serv
     assert (
         "3 of its 3 layers are 'application/vnd.docker.image.rootfs.diff.tar.gzip', expected all to be" in packed.stderr
     )
-    assert "lacks files of 'none', expected 'torch'" in whole.stdout
+    assert "says that 'none' is trimmed, expected 'torch'" in whole.stdout
     assert server.tags(NAME) == set()
 
 

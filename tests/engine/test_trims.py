@@ -1,4 +1,7 @@
-"""Every trim of the matrix does what it says in every row, by the lists of files in the real wheels on the index."""
+"""Every trim of the matrix does what it says in every row, by the lists of files in the real wheels on the index.
+
+What of a file are cubins no list says: test_fatbin_against_cuobjdump.py sees it of the newest row, and every build.
+"""
 
 import re
 import tomllib
@@ -67,4 +70,7 @@ def test_every_trim_matches_and_spares_what_it_says(target: Target, files: dict[
             some = {path: size for path, size in sizes.items() if fnmatchcase(path, pattern)}
             assert some, f"{pattern} matches nothing in {wheel.file}"
             found |= some
+        for other, carrier in trimmed(target):
+            if other.package != trim.package:
+                assert found.keys().isdisjoint(files[carrier.file]), f"{carrier.file} carries the same"
         assert sum(found.values()) >= trim.saves_bytes, f"{trim.paths} of {wheel.file}"
