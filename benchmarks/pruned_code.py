@@ -5,9 +5,11 @@ whole, pruned for the GPU that is here, and, to see that the pruned ones were th
 is not (by default 12.1, which no kernel of another major version survives). Each runs the same operations from the same
 seeds, on all GPUs for what NCCL does; a digest of every result is compared. A program with SASS for another chip and
 PTX beside it, compiled here, must run from the PTX when the SASS is overwritten. Exit status 1: a result differs or
-fails, or the third way gave a result.
+fails, or the third way gave a result. Libraries of vLLM that `--extension` names are tried, too: FlashAttention 2 has
+SASS for 8.0, so that other chips compile its PTX, as a GB10 does.
 
     PYTHONPATH=src python3 benchmarks/pruned_code.py
+    PYTHONPATH=src python3 benchmarks/pruned_code.py --extension _vllm_fa2_C.abi3.so
 """
 
 import argparse
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,10 +51,14 @@ RAN = "0 1 4 9 16"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--absent", default="12.1", help="compute capability of a chip that is not here")
+    parser.add_argument(
+        "--extension", dest="extensions", type=Path, action="append", default=[],
+        help="vllm/_C_stable_libtorch.abi3.so or vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so of a wheel for this torch",
+    )  # fmt: skip
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(compute()))
+        print(json.dumps(compute(options.extensions)))
         return 0
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
@@ -69,10 +75,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sparkbake-pruned-") as folder:
         for number, (way, capability) in enumerate(ways.items()):
             copy = copied(site, Path(folder, str(number)))
-            sizes = {Path(one).name: pruned(copy / one, capability) for one in LIBRARIES} if capability else {}
+            extensions = [Path(shutil.copy(one, copy)) for one in options.extensions]
+            libraries = [*(copy / one for one in LIBRARIES), *extensions]
+            sizes = {one.name: pruned(one, capability) for one in libraries} if capability else {}
             told = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
             began = time.monotonic()
-            found[way] = child(copy)
+            found[way] = child(copy, extensions)
             print(f"{way}: {told or 'as it is'}; {time.monotonic() - began:.1f} s", flush=True)
             shutil.rmtree(copy)
     return report(*found.values()) or int(jit != RAN)
@@ -112,11 +120,12 @@ def pruned(library: Path, capability: str) -> int:
         return prune(str(library), file, chip_number(capability))
 
 
-def child(site: Path) -> dict[str, str]:
+def child(site: Path, extensions: Sequence[Path]) -> dict[str, str]:
     """Operation to the digest of its result, or to why there is none."""
     done = subprocess.run(
-        [sys.executable, __file__, "--child"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path[1:]])},
+        [sys.executable, __file__, "--child", *(f"--extension={one}" for one in extensions)],
+        # Without CUDA's cache, each way compiles what there is PTX of.
+        env={**os.environ, "CUDA_CACHE_DISABLE": "1", "PYTHONPATH": os.pathsep.join([str(site), *sys.path[1:]])},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -142,12 +151,14 @@ def report(whole: dict[str, str], here: dict[str, str], absent: dict[str, str]) 
 # ---- in the child
 
 
-def compute() -> dict[str, str]:
+def compute(extensions: Sequence[Path]) -> dict[str, str]:
     """Run everything; how each ended, and where the libraries were loaded from."""
     import torch  # noqa: PLC0415  (of the copy that this process is given)
 
     found = {}
-    for name, operation in operations(torch).items():
+    for one in extensions:
+        torch.ops.load_library(str(one))
+    for name, operation in {**operations(torch), **of_vllm(torch)}.items():
         torch.manual_seed(1)
         try:
             found[name] = digest(torch, operation())
@@ -210,6 +221,46 @@ def operations(torch: Any) -> dict[str, Callable[[], Any]]:  # noqa: ANN401
         "NCCL all-reduce": lambda: reduced(torch),
         "fft": lambda: torch.view_as_real(torch.fft.rfft(made(64, 4096))),
     }
+
+
+def of_vllm(torch: Any) -> dict[str, Callable[[], Any]]:  # noqa: ANN401
+    """Operations of the extensions that are loaded, as vLLM 0.25 calls them."""
+    found: dict[str, Callable[[], Any]] = {}
+
+    def made(*shape: int) -> Any:  # noqa: ANN401
+        return torch.randn(*shape, device="cuda").to(torch.bfloat16)
+
+    def attention(causal: bool) -> Any:  # noqa: ANN401, FBT001
+        query, key, value = made(1024, 16, 128), made(1024, 4, 128), made(1024, 4, 128)
+        ends = torch.tensor([0, 100, 1024], device="cuda", dtype=torch.int32)
+        shape = (924, 924, 0.0, 128**-0.5, False, causal, -1, -1, 0.0, False, 0, None)
+        nothing = (None, None, None, None)
+        return torch.ops._vllm_fa2_C.varlen_fwd(query, key, value, None, ends, ends, *nothing, *shape)[0]  # noqa: SLF001
+
+    def norm() -> Any:  # noqa: ANN401
+        inputs = made(512, 4096)
+        out = torch.empty_like(inputs)
+        torch.ops._C.rms_norm(out, inputs, made(4096), 1e-6)  # noqa: SLF001
+        return out
+
+    def quantised() -> Any:  # noqa: ANN401
+        inputs = made(512, 4096)
+        out = torch.empty(512, 4096, device="cuda", dtype=torch.float8_e4m3fn)
+        scales = torch.empty(512, 1, device="cuda")
+        torch.ops._C.dynamic_per_token_scaled_fp8_quant(out, inputs, scales, None)  # noqa: SLF001
+        return out
+
+    def activated() -> Any:  # noqa: ANN401
+        inputs = made(512, 4096)
+        out = made(512, 2048)
+        torch.ops._C.silu_and_mul(out, inputs)  # noqa: SLF001
+        return out
+
+    if hasattr(torch.ops._vllm_fa2_C, "varlen_fwd"):  # noqa: SLF001
+        found |= {"vLLM attention": lambda: attention(False), "vLLM causal attention": lambda: attention(True)}  # noqa: FBT003
+    if hasattr(torch.ops._C, "silu_and_mul"):  # noqa: SLF001
+        found |= {"vLLM rms norm": norm, "vLLM fp8 quantise": quantised, "vLLM activation": activated}
+    return found
 
 
 def reduced(torch: Any) -> Any:  # noqa: ANN401
