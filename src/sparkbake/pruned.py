@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from sparkbake.findings import Finding, of_build
 from sparkbake.inventory import Inventory
 from sparkbake.model import Trim
-from sparkbake.paths import below_site, follow
+from sparkbake.paths import below_site, real_path
 from sparkbake.pythonfiles import is_pruned_note, pruned_files
 from sparkbake.surveyed import Survey
 
@@ -34,9 +34,7 @@ def judge_pruned(survey: Survey, inventory: Inventory, tag: str, trims: Sequence
             found = f"{tally.count} of {tally.name}, which the chip cannot load"
             yield of_build("pruned", one.path, tag=tag, found=found, expected="overwritten with zeros")
     for noted in (one for note in filter(is_pruned_note, survey.texts) for one in pruned_files(survey.texts, note)):
-        path = follow(survey.seen, noted.path) or noted.path
-        seen = survey.seen.get(path)
-        binary = survey.binaries.get((seen.entry.target or path) if seen else path)
+        binary = survey.binaries.get(real_path(survey.seen, noted.path) or noted.path)
         gone = sum(tally.size_bytes for tally in binary.code.emptied) if binary and binary.code else 0
         if gone != noted.gone_bytes:
             expected = f"{noted.gone_bytes} bytes of it, by PRUNED.json"

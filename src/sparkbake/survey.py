@@ -4,7 +4,7 @@ import hashlib
 import posixpath
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -159,39 +159,39 @@ def _binary(entry: Entry, file: IO[bytes], chip: int) -> Binary:
     """
     elf = read_elf(entry.path, file)
     cubin = cubin_code(entry.path, file, elf, size_bytes=entry.size_bytes)
-    containers: list[tuple[Piece, ...]] = [(cubin,)] if cubin else []
+    listed: list[tuple[Piece, ...]] = [(cubin,)] if cubin else []
     for section in elf.named(*SECTIONS):
         where = f"{entry.path}: section '{section.name}'"
-        containers += read_containers(where, file, offset=section.offset, size_bytes=section.size_bytes)
-    listed = tuple(piece for one in containers for piece in one)
-    unlisted = tuple(find_containers(entry.path, file, elf))
-    containers += unlisted
+        listed += read_containers(where, file, offset=section.offset, size_bytes=section.size_bytes)
+    unlisted = list(find_containers(entry.path, file, elf))
     return Binary(
         path=entry.path,
         machine=elf.machine,
         build_id=build_id(entry.path, file, elf),
         dynamic=None if cubin else read_dynamic(entry.path, file, elf),
-        code=_code(containers, listed, chip, is_cubin=cubin is not None, unlisted=len(unlisted)),
+        code=_code(listed, unlisted, chip, is_cubin=cubin is not None),
     )
 
 
 def _code(
-    containers: list[tuple[Piece, ...]], listed: Iterable[Piece], chip: int, *, is_cubin: bool, unlisted: int
+    listed: list[tuple[Piece, ...]], unlisted: list[tuple[Piece, ...]], chip: int, *, is_cubin: bool
 ) -> Code | None:
-    pieces = [piece for one in containers for piece in one]
+    """The code of a file, by its containers: in the sections where pruning looks, and in others."""
+    pieces = [piece for one in (*listed, *unlisted) for piece in one]
     if not pieces:
         return None
-    verdicts = verdicts_of(containers, chip)
+    verdicts = verdicts_of([*listed, *unlisted], chip)
+    could_prune = (piece for one in listed for piece in one if piece.kind == "sass" and not piece.is_emptied)
     left = [one for one in pieces if not one.is_emptied]
     gone = [one for one in pieces if one.is_emptied and one.kind != "other"]
     return Code(
         is_cubin=is_cubin,
         verdict=best_verdict(verdict for verdict, _count in verdicts),
         containers=verdicts,
-        unlisted=unlisted,
+        unlisted=len(unlisted),
         emptied=tallies(gone),
         lost=tallies(one for one in gone if _loads(one, chip)),
-        foreign=tallies(one for one in listed if one.kind == "sass" and not one.is_emptied and not _loads(one, chip)),
+        foreign=tallies(one for one in could_prune if not _loads(one, chip)),
         sass=tallies(one for one in left if one.kind == "sass"),
         ptx=tallies(one for one in left if one.kind == "ptx"),
         other=tallies(one for one in pieces if one.kind == "other"),
